@@ -1,0 +1,1 @@
+"""Services: one noun per file, each ``routes(state) -> list[BaseRoute]``."""

@@ -1,0 +1,1 @@
+"""From source files to published assets: read, check, plan, tile, publish."""

@@ -1,0 +1,1 @@
+"""Readers: one per family of source formats."""

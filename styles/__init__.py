@@ -1,0 +1,1 @@
+"""Style files as data, with a loader. Imports nothing of the project."""

@@ -1,0 +1,123 @@
+"""Batches: the values that flow from readers to tilers.
+
+Arrays, never loose objects; every batch carries the frame of its coordinates (`SpatialRef`).
+Longitude (easting) first, always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+
+from tiling.bounds import Region
+from tiling.crs import SpatialRef
+
+# Columns that the ingest derives and tilers require. The prefix keeps them apart from the
+# source's own attributes; writers that cannot hold a colon replace it by an underscore.
+BASE_COLUMN = "cim:base_m"
+HEIGHT_COLUMN = "cim:height_m"
+HEIGHT_SOURCE_COLUMN = "cim:height_source"
+LAYER_COLUMN = "cim:layer"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBatch:
+    """N features: geometry and attributes, column by column.
+
+    Attributes:
+        ref: the frame of the coordinates.
+        ids: (N,) int64; the ordinal of the feature in its source, unique in a run.
+        geometry: (N,) object array of shapely geometries, never None.
+        attributes: Arrow table of N rows; nulls are nulls, types are the source's.
+    """
+
+    ref: SpatialRef
+    ids: NDArray[np.int64]
+    geometry: NDArray[np.object_]
+    attributes: pa.Table
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if len(self.geometry) != n or self.attributes.num_rows != n:
+            raise ValueError(
+                f"columns disagree: {n} ids, {len(self.geometry)} geometries, "
+                f"{self.attributes.num_rows} attribute rows"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def nbytes(self) -> int:
+        """Rough size in memory: coordinates (24 bytes each) and attributes."""
+        return int(shapely.get_num_coordinates(self.geometry).sum()) * 24 + self.attributes.nbytes
+
+    def take(self, selection: NDArray[Any]) -> FeatureBatch:
+        """Return the features chosen by a boolean mask or by (M,) positions."""
+        index = np.flatnonzero(selection) if selection.dtype == bool else selection
+        return replace(
+            self,
+            ids=self.ids[index],
+            geometry=self.geometry[index],
+            attributes=self.attributes.take(pa.array(index)),
+        )
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return an attribute as a NumPy array (nulls of number columns become NaN)."""
+        return np.asarray(self.attributes.column(name).to_numpy())
+
+    def with_column(self, name: str, values: Any) -> FeatureBatch:
+        """Return the batch with an attribute added or replaced."""
+        table = self.attributes
+        column = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values)
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, column)
+        else:
+            table = table.append_column(name, column)
+        return replace(self, attributes=table)
+
+    def split(self, max_nbytes: int) -> Iterator[FeatureBatch]:
+        """Yield consecutive parts of roughly `max_nbytes` each."""
+        parts = max(1, -(-self.nbytes // max_nbytes))
+        for index in np.array_split(np.arange(len(self)), min(parts, max(1, len(self)))):
+            yield self.take(index)
+
+
+class ElevationSource(Protocol):
+    """A raster of heights that can be asked anywhere; picklable, so that workers can open it.
+
+    Attributes:
+        ref: frame of the heights; ``ref.vertical`` is never None when a tiler gets it.
+        extent: lon/lat degrees of the valid pixels' outer edges; heights are the data's range,
+            in ``ref.vertical``.
+        resolution_deg: size of the finest pixel, degrees of latitude.
+    """
+
+    @property
+    def ref(self) -> SpatialRef: ...
+
+    @property
+    def extent(self) -> Region: ...
+
+    @property
+    def resolution_deg(self) -> float: ...
+
+    def sample(
+        self, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Interpolate bilinearly between pixel centres.
+
+        Args:
+            lon_deg: (N,) float64 degrees, WGS 84 / CGCS2000.
+            lat_deg: (N,) float64 degrees.
+
+        Returns:
+            (N,) float64 metres in ``ref.vertical``; NaN where there is no data.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Tile formats: bytes <-> content, nothing else. One format per file."""

@@ -1,0 +1,1 @@
+"""Stores: where tiles rest. One kind of store per file."""

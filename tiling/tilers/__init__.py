@@ -1,0 +1,1 @@
+"""Tilers: batches of features or rasters in, tiles of one kind out."""
