@@ -1,0 +1,66 @@
+"""Where work units run: this process, spawned processes, or a Dask cluster.
+
+The tilers only see a ``concurrent.futures.Executor``; the result never depends on which.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+
+from tiling.errors import ConfigError
+from tiling.tilers.pipeline import SerialExecutor
+
+
+@contextlib.contextmanager
+def open_executor(spec: str, workers: int) -> Iterator[Executor]:
+    """Open the executor that `spec` names.
+
+    Args:
+        spec: ``local``, or ``dask:URL`` with the address of a scheduler whose workers share the
+            data folder.
+        workers: processes on this machine; 1 runs in this process.
+
+    Raises:
+        ConfigError: the spec is neither, or Dask is not installed.
+    """
+    if spec == "local":
+        if workers == 1:
+            yield SerialExecutor()
+            return
+        # Spawned, never forked: GDAL, BLAS and lazrs keep threads that do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupt)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    elif spec.startswith("dask:"):
+        try:
+            from distributed import Client
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "--executor dask:URL needs the extra: pip install 'cim-server[dask]'"
+            ) from error
+        with Client(spec.removeprefix("dask:")) as client:
+            yield client.get_executor()
+    else:
+        raise ConfigError(f"--executor {spec!r} is neither local nor dask:URL")
+
+
+def _ignore_interrupt() -> None:
+    # Ctrl-C reaches the whole process group; the parent alone decides what to cancel.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def default_workers(units: int) -> int:
+    """Return how many processes pay off: one for small inputs, where starting them costs more.
+
+    Args:
+        units: features, or megapixels × 1000, to be tiled.
+    """
+    return 1 if units < 20_000 else (os.cpu_count() or 1)

@@ -1,0 +1,381 @@
+"""Heights of footprints: which columns mean what, and what stands where they say nothing.
+
+Chinese footprints carry up to three numbers: 楼高 (height above ground), 楼栋高 (elevation of the
+roof) and 地面高 (elevation of the ground); others carry a height, a number of storeys, and for
+building parts the height at which the part begins (OSM ``min_height``). The outcome is always the
+same two columns for the tiler: the base as an ellipsoidal height and the height above it, metres,
+plus a column that says where the height came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from numpy.typing import NDArray
+
+from ingest.manifest import IngestOptions
+from tiling.batches import BASE_COLUMN, HEIGHT_COLUMN, HEIGHT_SOURCE_COLUMN, FeatureBatch
+from tiling.errors import FieldInvalid
+from tiling.findings import Findings
+from tiling.geoid import VerticalDatum
+
+HEIGHT_NAMES = ("height", "building:height", "height_m", "bldg_height", "楼高", "建筑高度", "高度")
+ROOF_NAMES = ("楼栋高", "楼顶高", "楼顶高程", "屋顶高程", "roof_elevation", "roof_elev")
+GROUND_NAMES = ("地面高", "地面高程", "base_elevation", "ground_elevation", "ground_elev")
+PART_BASE_NAMES = ("min_height", "building:min_height")
+FLOORS_NAMES = ("floors", "floor", "building:levels", "levels", "num_floors", "层数", "楼层", "楼层数")
+
+MISMATCH_M = 0.5
+
+Floats = NDArray[np.float64]
+Ground = Callable[[NDArray[np.object_]], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class HeightRule:
+    """What stands in for a missing height.
+
+    Attributes:
+        storey_height_m: metres a storey counts.
+        default_m: height of a building about which nothing is known.
+        max_m: a height above this is taken for an error.
+        class_fields: columns that may hold the class of the building, in order.
+        by_class: height by class.
+    """
+
+    storey_height_m: float = 3.0
+    default_m: float = 9.0
+    max_m: float = 1000.0
+    class_fields: tuple[str, ...] = ()
+    by_class: Mapping[str, float] | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> HeightRule:
+        """Make a rule from the ``heights`` member of the buildings style."""
+        return cls(
+            storey_height_m=float(data["storey_height_m"]),
+            default_m=float(data["default_m"]),
+            max_m=float(data["max_m"]),
+            class_fields=tuple(data["class_fields"]),
+            by_class={str(k): float(v) for k, v in data["by_class"].items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeightColumns:
+    """Which column means what; None: the source has none.
+
+    Attributes:
+        height: height above ground, metres.
+        roof: elevation of the roof in the vertical datum.
+        ground: elevation of the ground in the vertical datum.
+        part_base: height above ground at which a building part begins.
+        floors: number of storeys.
+        evidence: how this was decided, for the report.
+    """
+
+    height: str | None
+    roof: str | None
+    ground: str | None
+    part_base: str | None
+    floors: str | None
+    evidence: str
+
+    @property
+    def uses_datum(self) -> bool:
+        """Whether any elevation (not only heights above ground) enters."""
+        return self.ground is not None or (self.roof is not None and self.height is None)
+
+
+def find_columns(names: Sequence[str], options: IngestOptions, source: str) -> HeightColumns:
+    """Decide which columns hold what, from the options or from well-known names.
+
+    Raises:
+        FieldInvalid: a column named in the options does not exist, or the mode contradicts them.
+    """
+    by_fold = {n.casefold(): n for n in reversed(list(names))}
+
+    def named(option: str, wanted: str | None) -> str | None:
+        if wanted is None or wanted in names:
+            return wanted
+        raise FieldInvalid(
+            f"there is no column {wanted!r} (named by {option}); it has: {', '.join(names)}",
+            source=source,
+            remedy=f"name one of its columns with {option}, or leave the option out",
+        )
+
+    def known(candidates: Sequence[str]) -> str | None:
+        return next((by_fold[c.casefold()] for c in candidates if c.casefold() in by_fold), None)
+
+    height = named("--height-field", options.height_field)
+    roof = named("--roof-field", options.roof_field) or known(ROOF_NAMES)
+    ground = named("--base-field", options.base_field) or known(GROUND_NAMES)
+    floors = named("--floors-field", options.floors_field) or known(FLOORS_NAMES)
+    declared = height is not None
+    height = height or known(HEIGHT_NAMES)
+    if options.height_mode == "absolute" and declared:
+        roof, height = height, None
+    elif options.height_mode == "absolute":
+        roof, height = roof or height, None
+    if options.height_mode == "absolute" and roof is None:
+        raise FieldInvalid(
+            "--height-mode absolute needs a column with roof elevations",
+            source=source,
+            remedy="name it with --height-field",
+        )
+    if roof is not None and ground is None and height is None and options.terrain is None:
+        raise FieldInvalid(
+            f"{roof!r} holds roof elevations, and nothing says where the ground is",
+            source=source,
+            remedy="name the ground elevations with --base-field, or the terrain with --terrain ID",
+        )
+    found = {"height": height, "roof": roof, "ground": ground, "floors": floors}
+    part_base = known(PART_BASE_NAMES)
+    evidence = ", ".join(f"{role} = {name!r}" for role, name in found.items() if name)
+    if part_base:
+        evidence += f", begins at = {part_base!r}"
+    how = "declared" if declared or options.height_mode else "by well-known names"
+    return HeightColumns(
+        height, roof, ground, part_base, floors, f"{evidence or 'no height column'} ({how})"
+    )
+
+
+def number_column(batch: FeatureBatch, name: str, source: str) -> Floats:
+    """Return a column as (N,) float64, null as NaN; text is taken when all of it is numbers.
+
+    Raises:
+        FieldInvalid: the column holds something that is no number.
+    """
+    column = batch.attributes.column(name)
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+        kind = column.type
+    if pa.types.is_null(kind):
+        return np.full(len(batch), np.nan)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        text = pc.utf8_trim_whitespace(column)
+        text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+        try:
+            column = text.cast(pa.float64())
+        except pa.ArrowInvalid:
+            is_number = pc.match_substring_regex(text, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+            bad = text.filter(pc.invert(pc.fill_null(is_number, True)))
+            raise FieldInvalid(
+                f"column {name!r} holds text that is no number, such as {bad[0].as_py()!r}",
+                source=source,
+                remedy="clean the column, or name another (--height-field, --floors-field, "
+                "--base-field)",
+            ) from None
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise FieldInvalid(
+            f"column {name!r} is {kind}, not a number",
+            source=source,
+            remedy="name a column of numbers (--height-field, --floors-field, --base-field)",
+        )
+    values = column.cast(pa.float64()).to_numpy()
+    return np.asarray(values, dtype=np.float64)
+
+
+@dataclass(slots=True)
+class HeightResolver:
+    """Adds the base and height columns to batches of one source.
+
+    Attributes:
+        columns: which column means what.
+        rule: what stands in for missing heights.
+        vertical: datum of roof and ground elevations.
+        ground: (N,) footprints -> (N,) ellipsoidal ground heights from a terrain; None without.
+        policy: what to do with missing and impossible heights.
+        source: for messages.
+        findings: receives every default, drop and mismatch.
+    """
+
+    columns: HeightColumns
+    rule: HeightRule
+    vertical: VerticalDatum
+    ground: Ground | None
+    policy: str | None
+    source: str
+    findings: Findings
+
+    def __call__(self, batch: FeatureBatch) -> FeatureBatch:
+        """Return the batch with `BASE_COLUMN`, `HEIGHT_COLUMN`, `HEIGHT_SOURCE_COLUMN`.
+
+        Args:
+            batch: footprints in lon/lat degrees.
+
+        Raises:
+            FieldInvalid: impossible heights under a policy that refuses them.
+        """
+        n = len(batch)
+        read = {
+            role: number_column(batch, name, self.source) if name else np.full(n, np.nan)
+            for role, name in (
+                ("height", self.columns.height),
+                ("roof", self.columns.roof),
+                ("ground", self.columns.ground),
+                ("part_base", self.columns.part_base),
+                ("floors", self.columns.floors),
+            )
+        }
+        points = shapely.centroid(batch.geometry)
+        separation = self.vertical.separation(shapely.get_x(points), shapely.get_y(points))
+        base = self._base(batch, read["ground"], separation)
+        height, origin = self._height(batch, read, base, separation)
+        part = np.where(np.isfinite(read["part_base"]), np.maximum(read["part_base"], 0.0), 0.0)
+        above = part < height  # a part that begins above its own top says nothing useful
+        self.findings.add(
+            "part-base-above-top",
+            "repair",
+            f"{self.columns.part_base!r} is not below the top of the building: taken as 0",
+            int((~above & (part > 0)).sum()),
+            batch.ids[~above & (part > 0)].tolist(),
+        )
+        part = np.where(above, part, 0.0)
+        batch = (
+            batch.with_column(BASE_COLUMN, base + part)
+            .with_column(HEIGHT_COLUMN, height - part)
+            .with_column(HEIGHT_SOURCE_COLUMN, pa.array(origin, type=pa.string()))
+        )
+        return batch.take(origin != "dropped") if (origin == "dropped").any() else batch
+
+    def _base(self, batch: FeatureBatch, ground: Floats, separation: Floats) -> Floats:
+        if self.ground is not None:
+            return self.ground(batch.geometry)
+        missing = ~np.isfinite(ground)
+        if self.columns.ground is not None:
+            self.findings.add(
+                "base-missing",
+                "assumption",
+                f"no ground elevation in {self.columns.ground!r}: 0 m in the vertical datum taken",
+                int(missing.sum()),
+                batch.ids[missing].tolist(),
+            )
+        else:
+            self.findings.add(
+                "base-zero",
+                "assumption",
+                "neither a terrain nor ground elevations: buildings stand at 0 m of the vertical "
+                "datum",
+                len(batch),
+            )
+        return np.where(missing, 0.0, ground) + separation
+
+    def _height(
+        self, batch: FeatureBatch, read: Mapping[str, Floats], base: Floats, separation: Floats
+    ) -> tuple[Floats, NDArray[np.object_]]:
+        height = read["height"].copy()
+        origin = np.full(len(batch), "field", dtype=object)
+        from_roof = read["roof"] + separation - base
+        if self.columns.height is None and self.columns.roof is not None:
+            height = from_roof
+            origin[:] = "roof - ground"
+        elif self.columns.roof is not None and self.columns.ground is not None:
+            gap = np.abs(read["roof"] - read["ground"] - height)
+            off = gap > MISMATCH_M  # NaN compares false: unknown is no mismatch
+            self.findings.add(
+                "height-mismatch",
+                "warning",
+                f"|roof − ground − height| exceeds {MISMATCH_M} m: the height column was taken",
+                int(off.sum()),
+                batch.ids[off].tolist(),
+            )
+        unknown = ~np.isfinite(height) | (height == 0)
+        impossible = ~unknown & ((height < 0) | (height > self.rule.max_m))
+        self._judge(batch, height, unknown, impossible)
+        replace = unknown | impossible
+        if not replace.any():
+            return height, origin
+        if self.policy == "drop":
+            origin[replace] = "dropped"
+            height[replace] = 1.0
+            return height, origin
+        return self._defaults(batch, height, origin, replace, read["floors"])
+
+    def _judge(
+        self,
+        batch: FeatureBatch,
+        height: Floats,
+        unknown: NDArray[np.bool_],
+        impossible: NDArray[np.bool_],
+    ) -> None:
+        name = self.columns.height or self.columns.roof
+        bad = impossible if self.policy is None else impossible | unknown
+        if self.policy in (None, "refuse") and bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            raise FieldInvalid(
+                f"{int(bad.sum())} features of this batch have no possible height in {name!r}: "
+                f"feature {int(batch.ids[first])} says {height[first]:g} m "
+                f"(possible is 0 to {self.rule.max_m:g})",
+                source=self.source,
+                remedy="correct the column, or choose what happens to them: --bad-heights default "
+                "(a height by storeys, class or rule) or --bad-heights drop",
+            )
+        if self.policy == "drop":
+            self.findings.add(
+                "height-dropped",
+                "drop",
+                f"no possible height in {name!r}: the feature was left out",
+                int(bad.sum()),
+                batch.ids[bad].tolist(),
+            )
+        elif self.policy == "default":
+            self.findings.add(
+                "height-impossible",
+                "warning",
+                f"negative or above {self.rule.max_m:g} m in {name!r}: replaced by a default",
+                int(impossible.sum()),
+                batch.ids[impossible].tolist(),
+            )
+
+    def _defaults(
+        self,
+        batch: FeatureBatch,
+        height: Floats,
+        origin: NDArray[np.object_],
+        replace: NDArray[np.bool_],
+        floors: Floats,
+    ) -> tuple[Floats, NDArray[np.object_]]:
+        by_class = self._class_heights(batch)
+        by_floors = np.where((floors >= 1) & (floors <= 250), floors, np.nan)
+        by_floors = by_floors * self.rule.storey_height_m
+        choices = (
+            ("floors", f"storeys × {self.rule.storey_height_m:g} m", by_floors),
+            ("class", "the default of its class", by_class),
+            ("default", f"{self.rule.default_m:g} m", np.full(len(batch), self.rule.default_m)),
+        )
+        for word, meaning, values in choices:
+            hit = replace & np.isfinite(values)
+            height[hit], origin[hit] = values[hit], word
+            replace = replace & ~hit
+            self.findings.add(
+                f"height-by-{word}",
+                "assumption",
+                f"no height: {meaning} taken",
+                int(hit.sum()),
+                batch.ids[hit].tolist(),
+            )
+        return height, origin
+
+    def _class_heights(self, batch: FeatureBatch) -> Floats:
+        heights = np.full(len(batch), np.nan)
+        table = self.rule.by_class or {}
+        names = pa.array(list(table), type=pa.string())
+        values = np.array([*table.values(), np.nan])
+        for name in self.rule.class_fields:
+            if name not in batch.attributes.column_names or not table:
+                continue
+            column = batch.attributes.column(name)
+            if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+                continue
+            index = pc.fill_null(pc.index_in(column.cast(pa.string()), names), len(table))
+            found = values[index.to_numpy()]
+            heights = np.where(np.isfinite(heights), heights, found)
+        return heights

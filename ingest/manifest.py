@@ -1,0 +1,142 @@
+"""What the user declares about a source: options of one ingest, from the command line or a file.
+
+A manifest is a TOML file with the same names as the options of ``cim ingest`` (dashes become
+underscores) plus the table ``[properties]`` (catalogue metadata). Options on the command line win.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from tiling.errors import ConfigError
+
+Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions"]
+HeightMode = Literal["relative", "absolute"]
+BadHeights = Literal["refuse", "default", "drop"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOptions:
+    """Everything one ingest may be told; None means: decide on evidence, and report it.
+
+    Attributes:
+        sources: files or folders, read as one asset.
+        id: catalogue id of the asset; lower-case ASCII letters, digits, ``. _ -``.
+        crs: declared reference system of the coordinates; overrides the file's.
+        assume_crs: used only where the file has none; recorded as an assumption.
+        vertical: declared vertical datum of the heights.
+        assume_vertical: the same, recorded as an assumption.
+        height_mode: whether the height column is a height (relative) or a roof elevation
+            (absolute).
+        bad_heights: what to do with null, NaN, zero, negative or absurd heights. By default
+            missing ones get a default from the style rule, and impossible ones are refused.
+        terrain: id of a terrain asset on which buildings stand.
+        area: where coordinates must lie: ``china``, ``world`` or ``west,south,east,north``.
+    """
+
+    sources: tuple[Path, ...]
+    id: str
+    kind: Kind | None = None
+    title: str | None = None
+    description: str = ""
+    collection: str | None = None
+    layer: str | None = None
+    crs: str | None = None
+    assume_crs: str | None = None
+    vertical: str | None = None
+    assume_vertical: str | None = None
+    encoding: str | None = None
+    height_field: str | None = None
+    base_field: str | None = None
+    roof_field: str | None = None
+    floors_field: str | None = None
+    height_mode: HeightMode | None = None
+    bad_heights: BadHeights | None = None
+    min_zoom: int | None = None
+    max_zoom: int | None = None
+    terrain: str | None = None
+    area: str = "china"
+    attribution: str = ""
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise ConfigError(
+                f"--id {self.id!r} cannot be part of a URL: use 1 to 128 of a-z 0-9 . _ - "
+                "(the title may be any text: --title)"
+            )
+        if self.kind is not None and self.kind not in KINDS:
+            raise ConfigError(f"--kind {self.kind!r} is not one of {', '.join(KINDS)}")
+        if self.height_mode not in (None, *get_args(HeightMode)):
+            raise ConfigError(f"--height-mode {self.height_mode!r} is not relative or absolute")
+        if self.bad_heights not in (None, *get_args(BadHeights)):
+            raise ConfigError(f"--bad-heights {self.bad_heights!r} is not refuse, default or drop")
+        if not self.sources:
+            raise ConfigError("no source given")
+        if None not in (self.min_zoom, self.max_zoom):
+            if cast(int, self.min_zoom) > cast(int, self.max_zoom):
+                raise ConfigError(f"--min-zoom {self.min_zoom} is above --max-zoom {self.max_zoom}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was declared (Nones left out), for the report and the job's key."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["sources"] = [str(p) for p in self.sources]
+        values["properties"] = dict(self.properties)
+        return {k: v for k, v in values.items() if v is not None and v != "" and v != {}}
+
+
+def parse_memory(text: str) -> int:
+    """Return the bytes that ``2GB``, ``512MB`` or ``1.5 GiB`` mean (binary units).
+
+    Raises:
+        ConfigError: not a size, or under 64 MB.
+    """
+    match = _MEMORY.fullmatch(text.strip())
+    nbytes = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if nbytes < 64 * 2**20:
+        raise ConfigError(f"--memory {text!r} is not a size of at least 64MB, such as 2GB")
+    return nbytes
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the options a TOML manifest declares; relative sources are beside the manifest.
+
+    Raises:
+        ConfigError: unreadable, not TOML, or with a name that is no option.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file in UTF-8: {error}") from error
+    known = {f.name for f in dataclasses.fields(IngestOptions)}
+    if unknown := sorted(set(data) - known):
+        raise ConfigError(f"{path}: unknown options {', '.join(unknown)}; known: {sorted(known)}")
+    if "sources" in data:
+        data["sources"] = tuple(path.parent / s for s in data["sources"])
+    return data
+
+
+def merge_options(declared: Mapping[str, Any], manifest: Mapping[str, Any]) -> IngestOptions:
+    """Combine options; those of `declared` that are not None (or empty) win over the manifest.
+
+    Raises:
+        ConfigError: no id, or contradicting values.
+    """
+    values = dict(manifest)
+    values.update({k: v for k, v in declared.items() if v not in (None, (), {}, "")})
+    if "id" not in values:
+        raise ConfigError("an asset needs an id: --id ID")
+    return IngestOptions(**values)
