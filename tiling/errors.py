@@ -17,7 +17,9 @@
     ├── StoreError              a store is missing, damaged, or cannot be written
     ├── CatalogError            the catalogue refuses
     │   ├── NotFound            no such asset, version or collection: exit code 4
-    │   └── Conflict            the target exists or is being changed by another: exit code 4
+    │   ├── Conflict            the target exists or is being changed by another: exit code 4
+    │   ├── RecordInvalid       an id, a text or bounds that the catalogue cannot keep: exit code 2
+    │   └── QueryInvalid        a search that means nothing: bbox, interval, token: exit code 2
     ├── AccessError             the server refuses
     ├── ConfigError             settings or options contradict each other: exit code 2
     └── Cancelled               stopped on request; the same command resumes: exit code 130
@@ -135,6 +137,18 @@ class Conflict(CatalogError):
     """The target exists already, or somebody else is changing it."""
 
     exit_code = 4
+
+
+class RecordInvalid(CatalogError):
+    """A record that the catalogue cannot keep: its id, text, times or bounds are at fault."""
+
+    exit_code = 2
+
+
+class QueryInvalid(CatalogError):
+    """A search that means nothing: its bbox, interval, limit or token is at fault."""
+
+    exit_code = 2
 
 
 class AccessError(CimError):

@@ -1,0 +1,485 @@
+"""The catalogue on disk: which assets exist, their history, who may see them.
+
+One writer at a time: every change is one transaction that takes the write lock before it reads, so
+two processes publishing the same asset get two numbers, and a reader sees a change whole or not at
+all. The change log entry is part of the transaction it tells of.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from catalog import events, migrations, search
+from catalog.access import EVERYTHING, AccessFilter
+from catalog.records import (
+    Change,
+    Collection,
+    Item,
+    Kind,
+    NewVersion,
+    StoreRef,
+    Version,
+    data_interval,
+    utc_now,
+)
+from catalog.schema import collections, items, numbers, stores, versions
+from catalog.search import SearchPage, SearchQuery
+from tiling.bounds import Region
+from tiling.errors import CatalogError, ConfigError, Conflict, NotFound
+
+_BUSY_SECONDS = 60
+_ITEM_COLUMNS = [items.c[name] for name in Item.__dataclass_fields__]
+
+
+class Catalog:
+    """An open catalogue; safe to share between threads, to be opened anew in each process."""
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(cim_write=True)
+        self._clock = clock
+
+    @classmethod
+    def open(cls, url: str | Path, *, clock: Callable[[], datetime] = utc_now) -> Catalog:
+        """Open a catalogue, making or migrating it when needed.
+
+        Args:
+            url: path of an SQLite file, or ``sqlite:///path``; its folder must exist.
+            clock: says what time it is, with a zone.
+
+        Raises:
+            ConfigError: not an SQLite file.
+            CatalogError: the file is damaged, cannot be opened, or is newer than this program.
+        """
+        path = _sqlite_path(url)
+        if not path.parent.is_dir():
+            raise CatalogError(f"{path}: the folder {path.parent} does not exist; make it first")
+        catalog = cls(_engine(path), clock)
+        try:
+            with catalog._reading() as connection:
+                revision = migrations.revision(connection)
+            if not migrations.is_head(revision):
+                with catalog._writing() as connection:
+                    migrations.upgrade(connection)
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with _told(self._engine), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with _told(self._engine), self._writer.connect() as connection, connection.begin():
+            yield connection
+
+    # Collections
+
+    def ensure_collections(self, wanted: Sequence[Collection]) -> None:
+        """Add collections, or bring those that exist up to date; parents before children."""
+        with self._writing() as connection:
+            start = connection.scalar(sa.select(sa.func.count()).select_from(collections)) or 0
+            for offset, collection in enumerate(wanted):
+                row = {name: getattr(collection, name) for name in Collection.__dataclass_fields__}
+                where = collections.c.id == collection.id
+                changed = connection.execute(collections.update().where(where).values(row))
+                if not changed.rowcount:
+                    row["position"] = start + offset
+                    connection.execute(collections.insert().values(row))
+
+    def collections(self) -> list[Collection]:
+        """Return every collection, in the order in which they were added."""
+        columns = [collections.c[name] for name in Collection.__dataclass_fields__]
+        query = sa.select(*columns).order_by(collections.c.position)
+        with self._reading() as connection:
+            return [Collection(*row) for row in connection.execute(query)]
+
+    def collection(self, collection_id: str) -> Collection:
+        """Return one collection.
+
+        Raises:
+            NotFound: there is none.
+        """
+        for collection in self.collections():
+            if collection.id == collection_id:
+                return collection
+        raise NotFound(f"there is no collection {collection_id!r}")
+
+    # Changes
+
+    def publish(self, item: Item, version: NewVersion) -> Version:
+        """Make a version current, and the asset if it is new, in one transaction.
+
+        Args:
+            item: what the owner says about the asset; replaces what was said before.
+            version: the version; its stores must be committed already.
+
+        Raises:
+            NotFound: the collection does not exist.
+            Conflict: the asset exists and is of another kind.
+        """
+        now = self._clock()
+        with self._writing() as connection:
+            if not self._upsert(connection, item, now):
+                events.append(
+                    connection, now, "create", item.id, None, {"item": item.metadata()}
+                )
+            number = _next_number(connection, item.id)
+            made = _insert_version(connection, item.id, number, now, version)
+            connection.execute(
+                items.update().where(items.c.id == item.id).values(current=number, updated=now)
+            )
+            detail = events.publish_detail(item, version)
+            events.append(connection, now, "publish", item.id, number, detail)
+        return made
+
+    def update(self, item: Item) -> Item:
+        """Replace what is said about an asset (title, description, properties, collection).
+
+        Raises:
+            NotFound: the asset or the collection does not exist.
+            Conflict: the asset is of another kind.
+        """
+        now = self._clock()
+        with self._writing() as connection:
+            _item(connection, item.id)
+            self._upsert(connection, item, now)
+            events.append(connection, now, "update", item.id, None, {"item": item.metadata()})
+            return _item(connection, item.id)
+
+    def rollback(self, item_id: str, number: int) -> Version:
+        """Make an earlier (or later) version current; the versions themselves stay.
+
+        Raises:
+            NotFound: the asset or the version does not exist.
+        """
+        now = self._clock()
+        with self._writing() as connection:
+            before = _item(connection, item_id).current
+            chosen = _version(connection, item_id, number)
+            connection.execute(
+                items.update().where(items.c.id == item_id).values(current=number, updated=now)
+            )
+            events.append(connection, now, "rollback", item_id, number, {"from": before})
+        return chosen
+
+    def delete(self, item_id: str) -> list[StoreRef]:
+        """Delete an asset with all its versions; its numbers are never used again.
+
+        Returns:
+            the stores that no other asset refers to, by path: their files can be removed.
+
+        Raises:
+            NotFound: the asset does not exist.
+        """
+        now = self._clock()
+        with self._writing() as connection:
+            _item(connection, item_id)
+            theirs = _stores(connection, stores.c.item_id == item_id)
+            ended = [number for _, number in theirs]
+            mine = {store.path: store for group in theirs.values() for store in group}
+            for table in (stores, versions):
+                connection.execute(table.delete().where(table.c.item_id == item_id))
+            connection.execute(items.delete().where(items.c.id == item_id))
+            still = set(connection.scalars(sa.select(stores.c.path).distinct()))
+            orphans = [mine[path] for path in sorted(mine.keys() - still)]
+            detail = {
+                "versions": sorted(ended),
+                "stores": [store.to_json() for store in orphans],
+            }
+            events.append(connection, now, "delete", item_id, None, detail)
+        return orphans
+
+    def _upsert(self, connection: sa.Connection, item: Item, now: datetime) -> bool:
+        """Write the item's metadata; say whether it existed."""
+        known = connection.scalar(
+            sa.select(collections.c.id).where(collections.c.id == item.collection)
+        )
+        if known is None:
+            raise NotFound(f"asset {item.id}: there is no collection {item.collection!r}")
+        span = data_interval(item.properties)
+        row = item.metadata() | {
+            "words": search.words_of(item),
+            "data_start": None if span is None else span[0],
+            "data_end": None if span is None else span[1],
+            "updated": now,
+        }
+        kind = connection.scalar(sa.select(items.c.kind).where(items.c.id == item.id))
+        if kind is None:
+            connection.execute(items.insert().values(row | {"created": now}))
+            return False
+        if kind != item.kind:
+            raise Conflict(
+                f"asset {item.id} holds {kind}, not {item.kind}; use another id, or delete it first"
+            )
+        connection.execute(items.update().where(items.c.id == item.id).values(row))
+        return True
+
+    # Reading
+
+    def item(self, item_id: str, access: AccessFilter = EVERYTHING) -> Item:
+        """Return one asset.
+
+        Raises:
+            NotFound: there is none, or none that may be seen.
+        """
+        with self._reading() as connection:
+            return _item(connection, item_id, access)
+
+    def items(
+        self,
+        collection: str | None = None,
+        kind: Kind | None = None,
+        access: AccessFilter = EVERYTHING,
+    ) -> list[Item]:
+        """Return the assets of a collection, of a kind, or all of them, by id."""
+        query = sa.select(*_ITEM_COLUMNS).where(access.condition()).order_by(items.c.id)
+        if collection is not None:
+            query = query.where(items.c.collection == collection)
+        if kind is not None:
+            query = query.where(items.c.kind == kind)
+        with self._reading() as connection:
+            return [Item(*row) for row in connection.execute(query)]
+
+    def versions(self, item_id: str) -> list[Version]:
+        """Return the versions of an asset, newest first.
+
+        Raises:
+            NotFound: the asset does not exist.
+        """
+        with self._reading() as connection:
+            _item(connection, item_id)
+            return _versions(connection, versions.c.item_id == item_id)
+
+    def version(self, item_id: str, number: int | None = None) -> Version:
+        """Return one version of an asset; the current one when `number` is None.
+
+        Raises:
+            NotFound: the asset or the version does not exist.
+        """
+        with self._reading() as connection:
+            item = _item(connection, item_id)
+            return _version(connection, item_id, item.current if number is None else number)
+
+    def search(self, query: SearchQuery, access: AccessFilter = EVERYTHING) -> SearchPage:
+        """Return one page of the published assets that match.
+
+        Raises:
+            QueryInvalid: the token is not one of this catalogue.
+        """
+        current = sa.and_(versions.c.item_id == items.c.id, versions.c.number == items.c.current)
+        joined = items.join(versions, current)
+        where = sa.and_(access.condition(), *search.conditions(query))
+        count = sa.select(sa.func.count()).select_from(joined).where(where)
+        page = (
+            sa.select(*_ITEM_COLUMNS)
+            .select_from(joined)
+            .where(where)
+            .order_by(items.c.id)
+            .limit(query.limit + 1)
+        )
+        if query.token is not None:
+            page = page.where(items.c.id > search.id_of_token(query.token))
+        with self._reading() as connection:
+            matched = connection.scalar(count) or 0
+            found = [Item(*row) for row in connection.execute(page)]
+            shown = found[: query.limit]
+            by_id = _current_versions(connection, [item.id for item in shown])
+        more = len(found) > len(shown)
+        return SearchPage(
+            [(item, by_id[item.id]) for item in shown],
+            search.token_after(shown[-1].id) if more else None,
+            matched,
+        )
+
+    def changes(self, after: int = 0, limit: int = 1000) -> list[Change]:
+        """Return at most `limit` changes with ``seq > after``, oldest first."""
+        with self._reading() as connection:
+            return events.read(connection, after, limit)
+
+    def sequence(self) -> int:
+        """Return the seq of the newest change, 0 for none: cheap, for noticing changes."""
+        with self._reading() as connection:
+            return events.last(connection)
+
+
+def _sqlite_path(url: str | Path) -> Path:
+    if isinstance(url, Path) or "://" not in url:
+        return Path(url)
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.query:
+        shown = parsed.render_as_string(hide_password=True)
+        raise ConfigError(
+            f"{shown}: the catalogue rests in an SQLite file; give its path or sqlite:///path"
+        )
+    return Path(parsed.database)
+
+
+def _engine(path: Path) -> sa.Engine:
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": _BUSY_SECONDS},
+        json_serializer=_dumps,
+    )
+
+    def connected(connection: sqlite3.Connection, _record: object) -> None:
+        # We say BEGIN ourselves: the driver's own idea of transactions leaves out DDL and reads.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    def begun(connection: sa.Connection) -> None:
+        # IMMEDIATE takes the write lock before the first read: a transaction that reads first and
+        # writes later could only fail when another one wrote in between.
+        writes = connection.get_execution_options().get("cim_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    sa.event.listen(engine, "connect", connected)
+    sa.event.listen(engine, "begin", begun)
+    return engine
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+@contextmanager
+def _told(engine: sa.Engine) -> Iterator[None]:
+    """Turn the driver's complaints into errors that name the file and the remedy."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        path, cause = engine.url.database, error.orig
+        if "locked" in str(cause):
+            raise Conflict(
+                f"{path}: another process has been writing for {_BUSY_SECONDS} s; try again"
+            ) from error
+        remedy = (
+            "free some space" if "full" in str(cause) else "check the file and its permissions"
+        )
+        raise CatalogError(f"{path}: {cause}; {remedy}, nothing was changed") from error
+
+
+def _item(connection: sa.Connection, item_id: str, access: AccessFilter = EVERYTHING) -> Item:
+    query = sa.select(*_ITEM_COLUMNS).where(items.c.id == item_id, access.condition())
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no asset {item_id!r}")
+    return Item(*row)
+
+
+def _version(connection: sa.Connection, item_id: str, number: int | None) -> Version:
+    where = sa.and_(versions.c.item_id == item_id, versions.c.number == number)
+    for version in _versions(connection, where):
+        return version
+    raise NotFound(f"asset {item_id!r} has no version {number}")
+
+
+def _versions(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Version]:
+    rows = connection.execute(
+        versions.select().where(where).order_by(versions.c.item_id, versions.c.number.desc())
+    ).all()
+    if not rows:
+        return []
+    keys = sa.select(versions.c.item_id, versions.c.number).where(where)
+    theirs = _stores(connection, sa.tuple_(stores.c.item_id, stores.c.number).in_(keys))
+    return [
+        Version(
+            row.item_id,
+            row.number,
+            row.created,
+            Region(row.west, row.south, row.east, row.north, row.min_height_m, row.max_height_m),
+            tuple(theirs[row.item_id, row.number]),
+            row.info,
+            row.report,
+            row.job,
+            tuple(row.tombstones),
+        )
+        for row in rows
+    ]
+
+
+def _current_versions(connection: sa.Connection, ids: list[str]) -> dict[str, Version]:
+    chosen = sa.select(items.c.id, items.c.current).where(items.c.id.in_(ids))
+    where = sa.tuple_(versions.c.item_id, versions.c.number).in_(chosen)
+    return {version.item_id: version for version in _versions(connection, where)}
+
+
+def _stores(
+    connection: sa.Connection, where: sa.ColumnElement[bool]
+) -> dict[tuple[str, int], list[StoreRef]]:
+    columns = [stores.c[name] for name in StoreRef.__dataclass_fields__]
+    order = (stores.c.item_id, stores.c.number, stores.c.position)
+    query = sa.select(stores.c.item_id, stores.c.number, *columns).where(where).order_by(*order)
+    found: dict[tuple[str, int], list[StoreRef]] = {}
+    for item_id, number, *fields in connection.execute(query):
+        found.setdefault((item_id, number), []).append(StoreRef(*fields))
+    return found
+
+
+def _next_number(connection: sa.Connection, item_id: str) -> int:
+    where = numbers.c.item_id == item_id
+    last = connection.scalar(sa.select(numbers.c.last).where(where))
+    if last is None:
+        connection.execute(numbers.insert().values(item_id=item_id, last=1))
+        return 1
+    connection.execute(numbers.update().where(where).values(last=last + 1))
+    return int(last) + 1
+
+
+def _insert_version(
+    connection: sa.Connection, item_id: str, number: int, now: datetime, new: NewVersion
+) -> Version:
+    made = Version(
+        item_id, number, now, new.bounds, new.stores, new.info, new.report, new.job, new.tombstones
+    )
+    connection.execute(
+        versions.insert().values(
+            item_id=item_id,
+            number=number,
+            created=now,
+            **{name: float(value) for name, value in new.bounds._asdict().items()},
+            info=dict(new.info),
+            report=dict(new.report),
+            job=new.job,
+            tombstones=list(new.tombstones),
+        )
+    )
+    rows = [
+        {"item_id": item_id, "number": number, "position": i, **store.to_json()}
+        for i, store in enumerate(new.stores)
+    ]
+    connection.execute(stores.insert(), rows)
+    return replace(made, bounds=Region(*(float(v) for v in new.bounds)))
