@@ -21,7 +21,7 @@ HeightMode = Literal["relative", "absolute"]
 BadHeights = Literal["refuse", "default", "drop"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+_ID = re.compile(r"\w[\w.\-]{0,127}")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -32,7 +32,7 @@ class IngestOptions:
 
     Attributes:
         sources: files or folders, read as one asset.
-        id: catalogue id of the asset; lower-case ASCII letters, digits, ``. _ -``.
+        id: catalogue id of the asset; letters of any script, digits, ``. _ -``.
         crs: declared reference system of the coordinates; overrides the file's.
         assume_crs: used only where the file has none; recorded as an assumption.
         vertical: declared vertical datum of the heights.
@@ -73,8 +73,8 @@ class IngestOptions:
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
             raise ConfigError(
-                f"--id {self.id!r} cannot be part of a URL: use 1 to 128 of a-z 0-9 . _ - "
-                "(the title may be any text: --title)"
+                f"--id {self.id!r} cannot be part of a URL: use up to 128 letters (any script), "
+                "digits, '_', '-' and '.' (the title may be any text: --title)"
             )
         if self.kind is not None and self.kind not in KINDS:
             raise ConfigError(f"--kind {self.kind!r} is not one of {', '.join(KINDS)}")

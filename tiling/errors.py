@@ -15,6 +15,7 @@
     ├── TilingError             a tiler cannot keep its promise
     │   └── FormatError         bytes that are not what they claim to be
     ├── StoreError              a store is missing, damaged, or cannot be written
+    │   └── StoreFull           no space left on the disk: exit code 3, nothing published changes
     ├── CatalogError            the catalogue refuses
     │   ├── NotFound            no such asset, version or collection: exit code 4
     │   ├── Conflict            the target exists or is being changed by another: exit code 4
@@ -121,6 +122,12 @@ class FormatError(TilingError):
 
 class StoreError(CimError):
     """A store is missing, damaged, or cannot be written."""
+
+
+class StoreFull(StoreError):
+    """There is no space left where a store is written."""
+
+    exit_code = 3
 
 
 class CatalogError(CimError):

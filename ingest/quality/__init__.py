@@ -1,12 +1,13 @@
 """Quality rules: one function each, numbered; what they see goes into the report.
 
 A rule takes a batch and the findings and returns the batch that goes on: repaired, or without
-what cannot be repaired. `RULES` lists them in the order in which they run, by kind of asset.
+what cannot be repaired. `BEFORE_REFRAMING` run in the source's frame, on what could not be
+transformed; `RULES` afterwards, in the order in which they stand, by kind of asset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ingest.quality import geometry
 from tiling.batches import FeatureBatch
@@ -14,24 +15,23 @@ from tiling.findings import Findings
 
 Rule = Callable[[FeatureBatch, Findings], FeatureBatch]
 
+BEFORE_REFRAMING: tuple[Rule, ...] = (
+    geometry.two_dimensional,
+    geometry.not_empty,
+    geometry.finite_coordinates,
+)
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "buildings": (
-        geometry.finite_coordinates,
-        geometry.two_dimensional,
         geometry.polygons_only,
         geometry.valid_polygons,
         geometry.area_not_zero,
     ),
     "divisions": (
-        geometry.finite_coordinates,
-        geometry.two_dimensional,
         geometry.polygons_only,
         geometry.valid_polygons,
         geometry.area_not_zero,
     ),
     "vector": (
-        geometry.finite_coordinates,
-        geometry.two_dimensional,
         geometry.no_collections,
         geometry.valid_polygons,
         geometry.not_empty,
@@ -39,8 +39,10 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 
 
-def apply_rules(kind: str, batch: FeatureBatch, findings: Findings) -> FeatureBatch:
-    """Run the rules of `kind` over a batch."""
-    for rule in RULES[kind]:
+def apply_rules(
+    rules: Sequence[Rule], batch: FeatureBatch, findings: Findings
+) -> FeatureBatch:
+    """Run rules over a batch, in order."""
+    for rule in rules:
         batch = rule(batch, findings)
     return batch

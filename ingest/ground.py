@@ -1,0 +1,79 @@
+"""The ground under footprints, sampled from the DEM of a catalogued terrain asset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from catalog.database import Catalog
+from ingest.readers import open_source
+from ingest.readers.base import ReadOptions
+from ingest.readers.raster import RasterReader
+from ingest.workspace import Workspace
+from tiling.batches import ElevationSource
+from tiling.errors import SourceError
+from tiling.findings import Findings
+from tiling.geoid import VerticalDatum
+
+
+@dataclass(frozen=True, slots=True)
+class TerrainGround:
+    """Lowest ground along the outline of each footprint, so that no corner floats.
+
+    Attributes:
+        elevation: the DEM of the terrain asset.
+        vertical: its vertical datum.
+        findings: counts the vertices that lie outside the DEM.
+    """
+
+    elevation: ElevationSource
+    vertical: VerticalDatum
+    findings: Findings
+
+    def __call__(self, footprints: NDArray[np.object_]) -> NDArray[np.float64]:
+        """Return the (N,) ellipsoidal heights under N footprints in lon/lat degrees."""
+        points, owner = shapely.get_coordinates(footprints, return_index=True)
+        lon, lat = np.ascontiguousarray(points.T)
+        height = self.elevation.sample(lon, lat)
+        outside = ~np.isfinite(height)
+        self.findings.add(
+            "ground-outside-terrain",
+            "assumption",
+            "outline vertices outside the terrain's data stand at 0 m of its vertical datum, as "
+            "the terrain tiles do there",
+            int(outside.sum()),
+        )
+        ellipsoidal = np.where(outside, 0.0, height) + self.vertical.separation(lon, lat)
+        lowest = np.full(len(footprints), np.inf)
+        np.minimum.at(lowest, owner, ellipsoidal)
+        return lowest
+
+
+def terrain_data(catalog: Catalog, terrain_id: str) -> tuple[str, str, VerticalDatum]:
+    """Return path and sha256 of the DEM that a terrain asset keeps, and its vertical datum.
+
+    Raises:
+        NotFound: no such asset.
+        SourceError: the asset is no terrain.
+    """
+    item, version = catalog.item(terrain_id), catalog.version(terrain_id)
+    for ref in version.stores:
+        if item.kind == "terrain" and ref.role == "data":
+            return ref.path, ref.sha256, VerticalDatum.from_json(dict(version.info["vertical"]))
+    raise SourceError(
+        f"--terrain {terrain_id!r} is an asset of kind {item.kind}, not a terrain",
+        remedy="name a terrain asset: cim list shows them",
+    )
+
+
+def open_ground(
+    workspace: Workspace, catalog: Catalog, terrain_id: str, findings: Findings
+) -> TerrainGround:
+    """Open the DEM of a terrain asset for sampling."""
+    path, _, vertical = terrain_data(catalog, terrain_id)
+    reader = open_source(workspace.root / path, ReadOptions())
+    assert isinstance(reader, RasterReader)
+    return TerrainGround(reader.elevation(vertical), vertical, findings)

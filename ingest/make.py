@@ -1,0 +1,225 @@
+"""Makers: for each kind of asset, which tilers and writers make its stores.
+
+The one idea: a maker is handed everything that a run shares and returns finished stores, checked
+against the laws of their kind. `MAKERS` is the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ingest.manifest import Kind
+from ingest.plan import Plan
+from ingest.prepare import Prepared, Step, prepare
+from ingest.readers import open_source
+from ingest.readers.raster import RasterReader
+from ingest.report import Report
+from ingest.workspace import file_store
+from tiling.errors import TilingError
+from tiling.findings import Finding
+from tiling.formats.geoparquet import write_geoparquet
+from tiling.stores.base import GetTile, StoreInfo
+from tiling.stores.pmtiles import PmtilesReader, PmtilesWriter
+from tiling.stores.zip3tz import ThreeTzReader, ThreeTzWriter
+from tiling.tilers.base import Progress, Run, TilesetInfo
+from tiling.tilers.buildings import BuildingsTiler
+from tiling.tilers.imagery import ImageryTiler, write_dem_cog
+from tiling.tilers.terrain import TerrainTiler
+from tiling.tilers.vector import VectorTiler
+from tiling.validate.terrain import check_terrain
+from tiling.validate.tileset3d import check_tileset
+from tiling.validate.vectortiles import check_vector_tiles
+
+Check = Callable[[Any], tuple[list[Finding], dict[str, Any]]]
+CHECKS: Mapping[Kind, Check] = {
+    "buildings": check_tileset,
+    "terrain": check_terrain,
+    "vector": check_vector_tiles,
+    "divisions": check_vector_tiles,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """What a maker is given.
+
+    Attributes:
+        plan: the accepted plan.
+        folder: scratch of the job; survives a kill.
+        executor, workers, memory_nbytes, progress: see `tiling.tilers.base.Run`.
+        report: receives findings, coordinate operations and timings.
+        resolve_heights: adds the height columns of buildings.
+    """
+
+    plan: Plan
+    folder: Path
+    executor: Executor
+    workers: int
+    memory_nbytes: int
+    progress: Progress
+    report: Report
+    resolve_heights: Step | None = None
+
+    def run(self, writer: Any) -> Run:
+        """Return a tiler's run that writes into `writer`."""
+        return Run(
+            writer=writer,
+            scratch=self.folder,
+            executor=self.executor,
+            workers=self.workers,
+            memory_nbytes=self.memory_nbytes,
+            progress=self.progress,
+            findings=self.report.findings,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Finished stores by role, newest first, and what the tiler says of them."""
+
+    stores: tuple[tuple[str, StoreInfo], ...]
+    info: TilesetInfo
+
+
+def make_buildings(making: Making) -> Made:
+    """Footprints to 3D Tiles in a 3TZ, and GeoParquet."""
+    prepared = _prepare(making)
+    writer = ThreeTzWriter(making.folder / "tiles.3tz")
+    options = making.plan.options
+    tiler = BuildingsTiler(min_level=options.min_zoom, max_level=options.max_zoom)
+    try:
+        with making.report.step("tile"):
+            info = tiler.run(prepared.batches(), making.run(writer))
+            tiles = writer.commit(info.metadata)
+    finally:
+        writer.abort()
+    _check(making, ThreeTzReader(tiles.path), info)
+    return Made((("tiles", tiles), ("features", _features(making, prepared))), info)
+
+
+def make_vector(making: Making) -> Made:
+    """Features to vector tiles in a PMTiles, and GeoParquet."""
+    prepared = _prepare(making)
+    writer = PmtilesWriter(making.folder / "tiles.pmtiles")
+    options = making.plan.options
+    tiler = VectorTiler(
+        min_zoom=options.min_zoom,
+        max_zoom=options.max_zoom,
+        layer=options.id,
+        coverage=making.plan.kind == "divisions",
+        attribution=options.attribution,
+    )
+    try:
+        with making.report.step("tile"):
+            info = tiler.run(prepared.batches(), making.run(writer))
+            tiles = writer.commit(info.metadata)
+    finally:
+        writer.abort()
+    _check(making, PmtilesReader(tiles.path), info)
+    return Made((("tiles", tiles), ("features", _features(making, prepared))), info)
+
+
+def make_terrain(making: Making) -> Made:
+    """A DEM to quantized-mesh tiles in a 3TZ, and the DEM itself as COG."""
+    plan, options = making.plan, making.plan.options
+    vertical = plan.refs[0].vertical
+    assert vertical is not None  # the plan refuses a terrain without
+    writer = ThreeTzWriter(making.folder / "tiles.3tz")
+    tiler = TerrainTiler(
+        min_level=options.min_zoom or 0,
+        max_level=options.max_zoom,
+        attribution=options.attribution,
+    )
+    with _raster(plan) as reader:
+        making.report.findings.merge(reader.findings)
+        try:
+            with making.report.step("tile"):
+                info = tiler.run(reader.elevation(vertical), making.run(writer))
+                tiles = writer.commit(info.metadata)
+        finally:
+            writer.abort()
+        cog = making.folder / "dem.tif"
+        with making.report.step("cog"):
+            write_dem_cog(reader.dataset_path(), cog, making.progress)
+    info = _with(info, vertical=vertical.to_json())
+    _check(making, ThreeTzReader(tiles.path), info)
+    return Made((("tiles", tiles), ("data", file_store(cog, "cog"))), info)
+
+
+def make_imagery(making: Making) -> Made:
+    """An image to a COG."""
+    cog = making.folder / "image.tif"
+    with _raster(making.plan) as reader, making.report.step("cog"):
+        making.report.findings.merge(reader.findings)
+        info = ImageryTiler().run(
+            reader.dataset_path(), cog, making.progress, making.report.findings
+        )
+    return Made((("data", file_store(cog, "cog")),), info)
+
+
+Maker = Callable[[Making], Made]
+
+MAKERS: Mapping[Kind, Maker] = {
+    "buildings": make_buildings,
+    "terrain": make_terrain,
+    "imagery": make_imagery,
+    "vector": make_vector,
+    "divisions": make_vector,
+}
+
+
+def _prepare(making: Making) -> Prepared:
+    with making.report.step("read"):
+        prepared = prepare(
+            making.plan,
+            making.folder / "prepared",
+            making.memory_nbytes,
+            making.progress,
+            making.report.findings,
+            making.resolve_heights,
+        )
+    making.report.shifts.extend(prepared.shifts)
+    return prepared
+
+
+def _features(making: Making, prepared: Prepared) -> StoreInfo:
+    path = making.folder / "features.parquet"
+    making.progress.begin("features")
+    with making.report.step("features"):
+        write_geoparquet(prepared.batches(), path, making.folder / "parquet-spool")
+    return file_store(path, "geoparquet")
+
+
+def _raster(plan: Plan) -> RasterReader:
+    return cast(RasterReader, open_source(plan.sources[0].path, plan.read_options(0)))
+
+
+def _check(making: Making, store: GetTile, info: TilesetInfo) -> None:
+    making.progress.begin("check")
+    try:
+        with making.report.step("check"):
+            findings, _ = CHECKS[making.plan.kind](store)
+    finally:
+        store.close()
+    making.report.findings.merge(findings)
+    for finding in findings:
+        if finding.severity == "error":
+            raise TilingError(
+                f"the finished tiles break a law of their kind: {finding.message} "
+                f"({finding.count} times, e.g. {finding.samples[:3]}); nothing was published"
+            )
+
+
+def _with(info: TilesetInfo, **facts: Any) -> TilesetInfo:
+    return TilesetInfo(
+        info.bounds,
+        info.min_level,
+        info.max_level,
+        info.tiles,
+        info.features,
+        {**info.metadata, **facts},
+    )

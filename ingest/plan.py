@@ -1,0 +1,358 @@
+"""The plan: what an ingest would do, decided before hours of work, refusals included.
+
+Everything that can be known from headers is decided here: the kind of the asset, the frame of its
+coordinates, the vertical datum, which columns hold heights, and whether the data lies where the
+user says. A plan that refuses carries every refusal, not only the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ingest.heights import HeightColumns, find_columns
+from ingest.manifest import IngestOptions, Kind
+from ingest.readers import open_source
+from ingest.readers.base import LayerInfo, ReadOptions, SourceInfo
+from tiling.areas import check_area, parse_area
+from tiling.crs import TILE_REF, SpatialRef, transform_points
+from tiling.errors import (
+    ConfigError,
+    CrsMissing,
+    DatumUndeclared,
+    FieldInvalid,
+    NothingToTile,
+    SourceError,
+)
+from tiling.findings import Findings
+from tiling.geoid import parse_vertical
+
+COLLECTION_OF_KIND: dict[Kind, str] = {
+    "buildings": "buildings",
+    "terrain": "terrain",
+    "imagery": "imagery",
+    "divisions": "admin-divisions",
+    "vector": "other",
+}
+_CODE_COLUMNS = ("gb", "adcode", "xzqdm", "行政区划代码", "区划代码")
+STEPS: dict[Kind, tuple[str, ...]] = {
+    "buildings": ("read", "reframe", "quality", "heights", "3D Tiles", "GeoParquet", "publish"),
+    "terrain": ("read", "quantized-mesh", "COG", "publish"),
+    "imagery": ("read", "COG", "publish"),
+    "divisions": ("read", "reframe", "quality", "vector tiles", "GeoParquet", "publish"),
+    "vector": ("read", "reframe", "quality", "vector tiles", "GeoParquet", "publish"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an ingest would do.
+
+    Attributes:
+        options: what was declared.
+        sources: what the readers found, one per source.
+        layers: the layer that is taken of each vector source; of a raster its only one.
+        kind: of the asset, with the evidence in `kind_evidence`.
+        refs: frame of each source's coordinates, vertical datum included.
+        crs_assumed: whether a source's frame is the one of ``--assume-crs``.
+        columns: height columns of buildings.
+        refusals: why it cannot be done; empty when it can.
+        findings: assumptions and warnings known beforehand.
+    """
+
+    options: IngestOptions
+    sources: tuple[SourceInfo, ...]
+    layers: tuple[LayerInfo, ...]
+    kind: Kind
+    kind_evidence: str
+    refs: tuple[SpatialRef, ...]
+    crs_assumed: tuple[bool, ...]
+    columns: HeightColumns | None = None
+    refusals: tuple[SourceError, ...] = ()
+    findings: Findings = field(default_factory=Findings)
+
+    @property
+    def collection(self) -> str:
+        """Id of the collection the asset goes to."""
+        return self.options.collection or COLLECTION_OF_KIND[self.kind]
+
+    @property
+    def title(self) -> str:
+        """Title of the asset."""
+        return self.options.title or self.sources[0].path.stem
+
+    @property
+    def features(self) -> int:
+        """Number of source features; 0 for rasters."""
+        return sum(max(layer.features, 0) for layer in self.layers)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the source files."""
+        return sum(info.nbytes for info in self.sources)
+
+    def read_options(self, index: int) -> ReadOptions:
+        """Return how source `index` is to be read."""
+        crs = self.options.assume_crs if self.crs_assumed[index] else self.options.crs
+        return ReadOptions(crs, self.options.encoding, self.layers[index].name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan for ``cim plan --json`` and the report."""
+        return {
+            "id": self.options.id,
+            "kind": self.kind,
+            "kind_evidence": self.kind_evidence,
+            "collection": self.collection,
+            "title": self.title,
+            "sources": [
+                _source_json(info, layer, ref)
+                for info, layer, ref in zip(self.sources, self.layers, self.refs, strict=True)
+            ],
+            "heights": self.columns.evidence if self.columns else None,
+            "steps": list(STEPS[self.kind]),
+            "features": self.features,
+            "source_nbytes": self.nbytes,
+            "estimate": estimate(self),
+            "findings": self.findings.to_json(),
+            "refusals": [error_json(e) for e in self.refusals],
+        }
+
+
+def error_json(error: SourceError) -> dict[str, Any]:
+    """Return an error as the report shows it."""
+    return {
+        "error": type(error).__name__,
+        "source": error.source,
+        "problem": error.problem,
+        "remedy": error.remedy,
+    }
+
+
+def make_plan(options: IngestOptions) -> Plan:
+    """Look at every source's header and decide.
+
+    Raises:
+        SourceError: a source cannot be read at all; what can be refused later is collected in
+            ``Plan.refusals``.
+    """
+    looks = [_look(path, options) for path in options.sources]
+    sources, layers, assumed = zip(*looks, strict=True)
+    kind, evidence = _decide_kind(options, sources, layers)
+    findings = Findings()
+    for info, crs_assumed in zip(sources, assumed, strict=True):
+        findings.merge(info.findings)
+        if crs_assumed:
+            message = f"the file has no reference system: taken as {options.assume_crs}"
+            findings.add("crs-assumed", "assumption", message)
+    refusals: list[SourceError] = []
+    refs = tuple(
+        _decide_ref(info, layer, options, findings, refusals)
+        for info, layer in zip(sources, layers, strict=True)
+    )
+    plan = Plan(options, sources, layers, kind, evidence, refs, assumed, findings=findings)
+    plan = _decide_heights(plan, refusals)
+    for info, layer, ref in zip(sources, layers, refs, strict=True):
+        _check_layer(info, layer, ref, options, refusals)
+    return replace(plan, refusals=tuple(refusals))
+
+
+def _look(path: Path, options: IngestOptions) -> tuple[SourceInfo, LayerInfo, bool]:
+    info, layer = _look_as(path, ReadOptions(options.crs, options.encoding, options.layer))
+    if layer.ref is not None or options.assume_crs is None:
+        return info, layer, False
+    return *_look_as(path, ReadOptions(options.assume_crs, options.encoding, options.layer)), True
+
+
+def _look_as(path: Path, options: ReadOptions) -> tuple[SourceInfo, LayerInfo]:
+    with open_source(path, options) as reader:
+        info = reader.info()
+    return info, _choose_layer(info, options.layer)
+
+
+def _choose_layer(info: SourceInfo, wanted: str | None) -> LayerInfo:
+    if wanted is not None:
+        for layer in info.layers:
+            if layer.name == wanted:
+                return layer
+        problem = f"there is no layer {wanted!r}"
+    else:
+        # Tables without geometry (styles, domains) are no candidates.
+        found = [layer for layer in info.layers if layer.geometry_type is not None]
+        if len(found) == 1:
+            return found[0]
+        problem = f"has {len(found)} layers with geometry"
+    names = ", ".join(layer.name for layer in info.layers)
+    raise SourceError(problem, source=info.path, remedy=f"choose one with --layer: {names}")
+
+
+def _decide_kind(
+    options: IngestOptions, sources: Sequence[SourceInfo], layers: Sequence[LayerInfo]
+) -> tuple[Kind, str]:
+    shapes = {info.kind for info in sources}
+    if len(shapes) > 1:
+        raise ConfigError("rasters and vectors cannot be one asset: ingest them one by one")
+    raster = shapes == {"raster"}
+    if options.kind is not None:
+        if raster != (options.kind in ("terrain", "imagery")):
+            raise SourceError(
+                f"--kind {options.kind} cannot be made of a {'raster' if raster else 'vector'}",
+                source=sources[0].path,
+                remedy="terrain and imagery are made of rasters, the other kinds of vectors",
+            )
+        return options.kind, "declared"
+    layer = layers[0]
+    if raster:
+        bands = layer.extra["bands"]
+        if bands == 1 and layer.extra["dtype"] not in ("uint8", "int8"):
+            return "terrain", f"one band of {layer.extra['dtype']}"
+        return "imagery", f"{bands} bands of {layer.extra['dtype']}"
+    names = [f.name for f in layer.fields]
+    folded = {n.casefold() for n in names}
+    if "polygon" in (layer.geometry_type or "").lower():
+        if codes := [n for n in _CODE_COLUMNS if n.casefold() in folded]:
+            return "divisions", f"polygons with a division code in {codes[0]!r}"
+        try:
+            columns = find_columns(names, options, str(sources[0].path))
+        except FieldInvalid:
+            columns = None  # said again, as a refusal, once the kind is declared
+        if columns and (columns.height or columns.roof or columns.floors):
+            return "buildings", f"polygons with {columns.evidence}"
+    return "vector", f"{layer.geometry_type} features"
+
+
+def _decide_ref(
+    info: SourceInfo,
+    layer: LayerInfo,
+    options: IngestOptions,
+    findings: Findings,
+    refusals: list[SourceError],
+) -> SpatialRef:
+    if layer.ref is None:
+        refusals.append(
+            CrsMissing(
+                "has no coordinate reference system",
+                source=info.path,
+                remedy="declare it with --crs, e.g. --crs EPSG:4547 "
+                "(or --assume-crs, which the report records as an assumption)",
+            )
+        )
+        return TILE_REF
+    ref = layer.ref
+    if options.vertical is not None:
+        declared = parse_vertical(options.vertical)
+        if ref.vertical is not None and ref.vertical != declared:
+            findings.add(
+                "vertical-overridden",
+                "warning",
+                f"the file says heights are {ref.vertical.code}, declared is {declared.code}",
+            )
+        ref = ref.with_vertical(declared)
+    elif ref.vertical is None and options.assume_vertical is not None:
+        assumed = parse_vertical(options.assume_vertical)
+        findings.add("vertical-assumed", "assumption", f"heights are taken as {assumed.code}")
+        ref = ref.with_vertical(assumed)
+    if ref.vertical is not None and ref.vertical.approximated:
+        findings.add("vertical-approximated", "assumption", ref.vertical.approximated)
+    return ref
+
+
+def _decide_heights(plan: Plan, refusals: list[SourceError]) -> Plan:
+    if plan.kind == "buildings":
+        names = [f.name for f in plan.layers[0].fields]
+        try:
+            columns = find_columns(names, plan.options, str(plan.sources[0].path))
+        except FieldInvalid as error:
+            refusals.append(error)
+            return plan
+        if plan.options.terrain is None or columns.uses_datum:
+            _need_vertical(plan, refusals)
+        return replace(plan, columns=columns)
+    if plan.kind == "terrain":
+        _need_vertical(plan, refusals)
+    return plan
+
+
+def _need_vertical(plan: Plan, refusals: list[SourceError]) -> None:
+    for info, ref in zip(plan.sources, plan.refs, strict=True):
+        if ref.vertical is None:
+            refusals.append(
+                DatumUndeclared(
+                    "the vertical datum of its heights is not declared",
+                    source=info.path,
+                    remedy="declare it with --vertical (EPSG:5737 for 1985 heights, EPSG:5773 for "
+                    "EGM96, ellipsoidal, offset:METRES or grid:FILE), or --assume-vertical, "
+                    "which the report records as an assumption",
+                )
+            )
+
+
+def _check_layer(
+    info: SourceInfo,
+    layer: LayerInfo,
+    ref: SpatialRef,
+    options: IngestOptions,
+    refusals: list[SourceError],
+) -> None:
+    if info.kind == "vector" and layer.features == 0:
+        refusals.append(
+            NothingToTile(
+                f"layer {layer.name!r} has no features",
+                source=info.path,
+                remedy="check the export that made it, or choose another with --layer",
+            )
+        )
+        return
+    if layer.extent is None or layer.ref is None:
+        return
+    xmin, ymin, xmax, ymax = layer.extent
+    x = np.array([xmin, xmax, xmax, xmin])
+    y = np.array([ymin, ymin, ymax, ymax])
+    try:
+        lon, lat, _ = transform_points(ref, TILE_REF.with_vertical(ref.vertical), x, y)
+        check_area(lon, lat, parse_area(options.area), str(info.path))
+    except SourceError as error:
+        refusals.append(error)
+
+
+def estimate(plan: Plan) -> dict[str, int]:
+    """Return rough numbers of tiles and bytes that the ingest would write."""
+    if plan.kind == "buildings":
+        return {"tiles": max(1, plan.features // 150), "nbytes": plan.features * 1200}
+    if plan.kind in ("vector", "divisions"):
+        return {"tiles": max(1, plan.features // 40), "nbytes": plan.nbytes}
+    pixels = sum(int(x.extra["width"]) * int(x.extra["height"]) for x in plan.layers)
+    if plan.kind == "terrain":
+        # 65 × 65 nodes a tile at the finest level, a third more for the levels above it.
+        tiles = max(2, pixels // (64 * 64) * 4 // 3)
+        return {"tiles": tiles, "nbytes": tiles * 12_000}
+    return {"tiles": 1, "nbytes": pixels}
+
+
+def _source_json(info: SourceInfo, layer: LayerInfo, ref: SpatialRef) -> dict[str, Any]:
+    encoding = layer.encoding
+    return {
+        "path": str(info.path),
+        "reader": info.reader,
+        "files": [str(f) for f in info.files],
+        "nbytes": info.nbytes,
+        "layer": layer.name,
+        "layers": [other.name for other in info.layers],
+        "geometry": layer.geometry_type,
+        "features": layer.features,
+        "fields": {f.name: f.type for f in layer.fields},
+        "extent": list(layer.extent) if layer.extent else None,
+        "crs": ref.code if layer.ref else None,
+        "vertical": ref.vertical.code if ref.vertical else None,
+        "encoding": None
+        if encoding is None
+        else {
+            "name": encoding.encoding,
+            "evidence": encoding.evidence,
+            "confidence": encoding.confidence,
+        },
+        "extra": {k: v for k, v in layer.extra.items()},
+    }

@@ -1,0 +1,280 @@
+"""One ingest, from plan to published version.
+
+Everything is written into the job's folder, whose name comes from the content of the sources and
+the options: the same command finds what an interrupted run left and goes on from there. Only when
+every store is complete and checked are they moved to their final names and the catalogue told.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+from catalog.database import Catalog
+from catalog.records import Item, NewVersion, Version, standard_collections, utc_now
+from ingest.executors import default_workers, open_executor
+from ingest.ground import open_ground, terrain_data
+from ingest.heights import HeightResolver, HeightRule
+from ingest.make import MAKERS, Made, Making
+from ingest.manifest import IngestOptions
+from ingest.plan import Plan, make_plan
+from ingest.report import Report
+from ingest.workspace import Workspace
+from tiling.errors import CimError, Conflict, SourceError, StoreFull
+from tiling.findings import Findings
+from tiling.geoid import ELLIPSOIDAL
+from tiling.tilers.base import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a run may use.
+
+    Attributes:
+        memory_nbytes: budget of the whole process tree.
+        workers: processes; None: as many as pay off.
+        executor: ``local`` or ``dask:URL``.
+        height_rule: what stands in for missing heights of buildings.
+    """
+
+    memory_nbytes: int = 2 * 2**30
+    workers: int | None = None
+    executor: str = "local"
+    height_rule: HeightRule = HeightRule()
+
+
+def ingest(
+    options: IngestOptions, workspace: Workspace, resources: Resources, progress: Progress
+) -> Report:
+    """Take sources to a published version of an asset.
+
+    Returns:
+        the report; ``result["unchanged"]`` is true when the current version holds just this.
+
+    Raises:
+        CimError: refused, failed or cancelled. The report of it is in ``error.report``, and
+            nothing that was published has changed.
+    """
+    report = Report(options.to_json())
+    try:
+        with workspace.open_catalog() as catalog:
+            _ingest(options, workspace, resources, progress, report, catalog)
+    except CimError as error:
+        report.fail(error)
+        raise IngestFailed(error, report) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
+            raise
+        full = StoreFull(
+            f"the disk is full: {error.filename or workspace.root} could not be written\n"
+            "  remedy: free space (see the estimate of cim plan) and run the same command again; "
+            "it resumes, and nothing that was published has changed"
+        )
+        report.fail(full)
+        raise IngestFailed(full, report) from error
+    return report
+
+
+class IngestFailed(Exception):
+    """Carries the report of a failed ingest beside its cause.
+
+    Attributes:
+        cause: why it failed.
+        report: what was found until then.
+    """
+
+    def __init__(self, cause: CimError, report: Report) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.report = report
+
+
+def _ingest(
+    options: IngestOptions,
+    workspace: Workspace,
+    resources: Resources,
+    progress: Progress,
+    report: Report,
+    catalog: Catalog,
+) -> None:
+    catalog.ensure_collections(standard_collections())
+    with report.step("plan"):
+        plan = make_plan(options)
+        report.plan = plan
+        report.findings.merge(plan.findings)
+    if plan.refusals:
+        raise plan.refusals[0]
+    catalog.collection(plan.collection)
+    previous = _previous(catalog, options.id, plan)
+    with report.step("fingerprint"):
+        key = job_key(plan, catalog, resources)
+    if previous is not None and previous.job == key:
+        report.result = _result(plan, previous, unchanged=True)
+        return
+    with workspace.job(key) as folder:
+        workers = resources.workers or default_workers(_work_units(plan))
+        with open_executor(resources.executor, workers) as executor:
+            making = _making(
+                plan, workspace, catalog, folder, resources, workers, executor, progress, report
+            )
+            made = MAKERS[plan.kind](making)
+        with report.step("publish"):
+            published = _publish(plan, workspace, catalog, made, report, key)
+    workspace.drop_job(key)
+    report.result = _result(plan, published, unchanged=False)
+
+
+def _previous(catalog: Catalog, item_id: str, plan: Plan) -> Version | None:
+    for item in catalog.items():
+        if item.id == item_id:
+            if item.kind != plan.kind:
+                raise Conflict(
+                    f"asset {item_id!r} exists and is of kind {item.kind}, not {plan.kind}: "
+                    "choose another --id, or delete it first (cim delete)"
+                )
+            return catalog.version(item_id) if item.current is not None else None
+    return None
+
+
+def job_key(plan: Plan, catalog: Catalog, resources: Resources) -> str:
+    """Return the name of the job: equal input, options and software give equal keys."""
+    declared = plan.options.to_json()
+    declared["sources"] = [info.fingerprint() for info in plan.sources]
+    if plan.options.terrain is not None:
+        declared["terrain"] = terrain_data(catalog, plan.options.terrain)[1]
+    if plan.kind == "buildings":
+        declared["height_rule"] = repr(resources.height_rule)
+    declared["software"] = package_version("cim-server")
+    canonical = json.dumps(declared, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:20]
+
+
+def _work_units(plan: Plan) -> int:
+    if plan.features:
+        return plan.features
+    return sum(int(x.extra["width"]) * int(x.extra["height"]) for x in plan.layers) // 1000
+
+
+def _making(
+    plan: Plan,
+    workspace: Workspace,
+    catalog: Catalog,
+    folder: Path,
+    resources: Resources,
+    workers: int,
+    executor: Executor,
+    progress: Progress,
+    report: Report,
+) -> Making:
+    findings = report.findings
+    resolver = None
+    if plan.kind == "buildings":
+        resolver = _resolver(plan, workspace, catalog, resources.height_rule, findings)
+    return Making(
+        plan=plan,
+        folder=folder,
+        executor=executor,
+        workers=workers,
+        memory_nbytes=resources.memory_nbytes,
+        progress=progress,
+        report=report,
+        resolve_heights=resolver,
+    )
+
+
+def _resolver(
+    plan: Plan, workspace: Workspace, catalog: Catalog, rule: HeightRule, findings: Findings
+) -> HeightResolver:
+    assert plan.columns is not None
+    ground = None
+    if plan.options.terrain is not None:
+        ground = open_ground(workspace, catalog, plan.options.terrain, findings)
+    findings.add("height-columns", "info", plan.columns.evidence)
+    return HeightResolver(
+        columns=plan.columns,
+        rule=rule,
+        # The plan refuses an undeclared datum wherever an elevation enters.
+        vertical=plan.refs[0].vertical or ELLIPSOIDAL,
+        ground=ground,
+        policy=plan.options.bad_heights,
+        source=str(plan.sources[0].path),
+        findings=findings,
+    )
+
+
+def _publish(
+    plan: Plan,
+    workspace: Workspace,
+    catalog: Catalog,
+    made: Made,
+    report: Report,
+    key: str,
+) -> Version:
+    errors = [f for f in report.findings if f.severity == "error"]
+    if errors:
+        raise SourceError(
+            f"{errors[0].message} ({errors[0].count})",
+            source=plan.sources[0].path,
+            remedy="see the findings in the report (--report FILE.json)",
+        )
+    stores = tuple(workspace.adopt(store, role) for role, store in made.stores)
+    info: dict[str, Any] = {
+        **made.info.metadata,
+        "min_level": made.info.min_level,
+        "max_level": made.info.max_level,
+        "tiles": made.info.tiles,
+        "features": made.info.features,
+        "attribution": plan.options.attribution,
+    }
+    now = utc_now()
+    item = Item(
+        id=plan.options.id,
+        collection=plan.collection,
+        kind=plan.kind,
+        title=plan.title,
+        description=plan.options.description,
+        properties=_properties(plan),
+        created=now,
+        updated=now,
+        current=None,
+    )
+    return catalog.publish(
+        item,
+        NewVersion(
+            bounds=made.info.bounds,
+            stores=stores,
+            info=info,
+            report=report.catalogued(),
+            job=key,
+        ),
+    )
+
+
+def _properties(plan: Plan) -> dict[str, Any]:
+    properties = dict(plan.options.properties)
+    ref = plan.refs[0]
+    if ref.vertical is not None:
+        properties.setdefault("cim:vertical_datum", ref.vertical.code)
+    properties.setdefault("cim:source_crs", ref.code)
+    if plan.options.attribution:
+        properties.setdefault("attribution", plan.options.attribution)
+    return properties
+
+
+def _result(plan: Plan, version: Version, unchanged: bool) -> dict[str, Any]:
+    return {
+        "id": plan.options.id,
+        "kind": plan.kind,
+        "version": version.number,
+        "unchanged": unchanged,
+        "bbox": version.bounds.bbox3d(),
+        "tiles": version.info["tiles"],
+        "features": version.info["features"],
+        "stores": [ref.to_json() for ref in version.stores],
+    }
