@@ -150,9 +150,7 @@ class Catalog:
         now = self._clock()
         with self._writing() as connection:
             if not self._upsert(connection, item, now):
-                events.append(
-                    connection, now, "create", item.id, None, {"item": item.metadata()}
-                )
+                events.append(connection, now, "create", item.id, None, {"item": item.metadata()})
             number = _next_number(connection, item.id)
             made = _insert_version(connection, item.id, number, now, version)
             connection.execute(
@@ -386,9 +384,7 @@ def _told(engine: sa.Engine) -> Iterator[None]:
             raise Conflict(
                 f"{path}: another process has been writing for {_BUSY_SECONDS} s; try again"
             ) from error
-        remedy = (
-            "free some space" if "full" in str(cause) else "check the file and its permissions"
-        )
+        remedy = "free some space" if "full" in str(cause) else "check the file and its permissions"
         raise CatalogError(f"{path}: {cause}; {remedy}, nothing was changed") from error
 
 

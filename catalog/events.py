@@ -71,9 +71,7 @@ class Followed:
     versions: dict[int, Version] = field(default_factory=dict)
 
 
-def replay(
-    log: Iterable[Change], state: dict[str, Followed] | None = None
-) -> dict[str, Followed]:
+def replay(log: Iterable[Change], state: dict[str, Followed] | None = None) -> dict[str, Followed]:
     """Fold entries into the state of the catalogue.
 
     Args:
