@@ -19,6 +19,7 @@ import shapely
 from numpy.typing import ArrayLike, NDArray
 from pyproj.exceptions import CRSError, ProjError
 
+from tiling.areas import explain
 from tiling.ellipsoid import ecef_to_geodetic, enu_to_ecef_matrix, geodetic_to_ecef
 from tiling.errors import CrsMissing, DatumUndeclared, OutsideArea, SourceError
 from tiling.gcj02 import (
@@ -66,6 +67,7 @@ _REMEDY = "declare it: --crs EPSG:4547 (or another code), WKT, GCJ-02, BD-09"
 # Of PROJ's match confidences only these mean equal parameters (90: equal, other axis order or
 # aliases; 70: equal, another name). 25 is a guess by name.
 _CONFIDENT = 70
+_STRAY_DEG = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,7 +486,7 @@ def reframe(batch: FeatureBatch, ref: SpatialRef) -> tuple[FeatureBatch, ShiftRe
         moved[has_z] = shapely.transform(
             batch.geometry[has_z], deep, include_z=True, interleaved=False
         )
-    _require_finite(batch, moved, ref)
+    _require_place(batch, moved, ref)
     record = describe_shift(batch.ref, target, _sample_place(moved, target))
     if blind and batch.ref.vertical is None and ref.vertical is not None:
         kept = "heights of 3D geometries are kept as they are: their vertical datum is not declared"
@@ -501,16 +503,41 @@ def _sample_place(geometry: NDArray[np.object_], ref: SpatialRef) -> tuple[float
     return float(lon[0]), float(lat[0])
 
 
-def _require_finite(batch: FeatureBatch, moved: NDArray[np.object_], ref: SpatialRef) -> None:
+def _require_place(batch: FeatureBatch, moved: NDArray[np.object_], ref: SpatialRef) -> None:
     coordinates, owner = shapely.get_coordinates(moved, return_index=True)
     bad = ~np.isfinite(coordinates).all(axis=1)
     if not bad.any():
+        bad = _far_from_use(batch.ref, ref, coordinates)
+    if not bad.any():
         return
-    at = int(np.flatnonzero(bad)[0])
-    x, y = shapely.get_coordinates(batch.geometry)[at]
+    raw = shapely.get_coordinates(batch.geometry)
+    x, y = raw[int(np.flatnonzero(bad)[0])]
     features = np.unique(batch.ids[owner[bad]])
+    diagnosis, remedy = explain(raw[bad, 0], raw[bad, 1])
     raise OutsideArea(
-        f"{features.size} features hold coordinates that have no place in {ref.code}, e.g. "
-        f"({x:.10g}, {y:.10g}) of feature {features[0]}, read as {batch.ref.code}",
-        remedy="check --crs: swapped axes, a missing or an extra zone prefix, degrees for metres",
+        f"{features.size} of {len(batch)} features hold coordinates that have no place in "
+        f"{batch.ref.code}, e.g. {x:.10g}, {y:.10g} of feature {features[0]}"
+        + (f": {diagnosis}" if diagnosis else ""),
+        remedy=remedy,
     )
+
+
+def _far_from_use(
+    src: SpatialRef, dst: SpatialRef, coordinates: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Mark points many zones away from what a projected source CRS is made for.
+
+    Transverse Mercator answers everywhere: northings read as eastings land in the Pacific, and for
+    southern provinces still inside a box around China. No city's data strays ten degrees.
+    """
+    area = src.crs.area_of_use
+    if area is None or not src.is_projected or area.west > area.east:
+        return np.zeros(len(coordinates), dtype=bool)
+    lon, lat = to_lonlat(dst, coordinates[:, 0], coordinates[:, 1])
+    marked: NDArray[np.bool_] = (
+        (lon < area.west - _STRAY_DEG)
+        | (lon > area.east + _STRAY_DEG)
+        | (lat < area.south - _STRAY_DEG)
+        | (lat > area.north + _STRAY_DEG)
+    )
+    return marked
