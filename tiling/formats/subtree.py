@@ -1,0 +1,170 @@
+"""Subtrees of implicit quadtrees (3D Tiles 1.1, ``.subtree``): availability and tile metadata.
+
+A subtree covers a fixed number of levels. Nodes are numbered level by level, in Morton order
+within a level; availability is a constant, or one bit a node, least significant bit first.
+Layout: 24-byte header (magic, version, two 64-bit lengths), JSON padded with spaces and binary
+padded with zeros to 8 bytes each; buffer views start on multiples of 8.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from tiling.errors import FormatError
+
+_HEADER = struct.Struct("<4sIQQ")
+MAGIC = b"subt"
+BOUNDING_REGION_CLASS = "tile"
+BOUNDING_REGION_PROPERTY = "bounding_region"
+
+# Schema of the metadata that every tile of a subtree carries; belongs into tileset.json.
+TILE_CLASS: dict[str, Any] = {
+    "name": "Tile",
+    "properties": {
+        BOUNDING_REGION_PROPERTY: {
+            "name": "Bounding region",
+            "description": "west, south, east, north in radians; lowest, highest in metres",
+            "type": "SCALAR",
+            "componentType": "FLOAT64",
+            "array": True,
+            "count": 6,
+            "semantic": "TILE_BOUNDING_REGION",
+            "required": True,
+        }
+    },
+}
+
+
+def node_count(levels: int) -> int:
+    """Return how many nodes a quadtree of `levels` levels has."""
+    return int((4**levels - 1) // 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Subtree:
+    """Availability of one subtree.
+
+    Attributes:
+        tiles: (nodes,) bool, which tiles exist.
+        contents: (nodes,) bool, which tiles have content.
+        children: (4**levels,) bool, which child subtrees exist, in Morton order.
+        regions: (available tiles, 6) float64, radians and metres, in the order of the nodes.
+    """
+
+    tiles: NDArray[np.bool_]
+    contents: NDArray[np.bool_]
+    children: NDArray[np.bool_]
+    regions: NDArray[np.float64]
+
+
+class _Buffer:
+    """Collects buffer views on multiples of 8."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.views: list[dict[str, int]] = []
+
+    def add(self, data: bytes) -> int:
+        self.views.append({"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data)})
+        self.data += data + bytes(-len(data) % 8)
+        return len(self.views) - 1
+
+
+def encode_subtree(subtree: Subtree) -> bytes:
+    """Return the bytes of a ``.subtree`` file; equal input gives equal bytes."""
+    buffer = _Buffer()
+    regions = np.ascontiguousarray(subtree.regions, dtype="<f8")
+    values = buffer.add(regions.tobytes())
+    document: dict[str, Any] = {
+        "tileAvailability": _availability(subtree.tiles, buffer),
+        "contentAvailability": [_availability(subtree.contents, buffer)],
+        "childSubtreeAvailability": _availability(subtree.children, buffer),
+        "propertyTables": [
+            {
+                "class": BOUNDING_REGION_CLASS,
+                "count": len(regions),
+                "properties": {BOUNDING_REGION_PROPERTY: {"values": values}},
+            }
+        ],
+        "tileMetadata": 0,
+    }
+    document["bufferViews"] = buffer.views
+    document["buffers"] = [{"byteLength": len(buffer.data)}]
+    text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    text += b" " * (-len(text) % 8)
+    return _HEADER.pack(MAGIC, 1, len(text), len(buffer.data)) + text + bytes(buffer.data)
+
+
+def _availability(bits: NDArray[np.bool_], buffer: _Buffer) -> dict[str, int]:
+    count = int(bits.sum())
+    if count in (0, len(bits)):
+        return {"constant": int(count > 0)}
+    packed = np.packbits(bits, bitorder="little").tobytes()
+    return {"bitstream": buffer.add(packed), "availableCount": count}
+
+
+def decode_subtree(data: bytes, levels: int) -> Subtree:
+    """Read a subtree of `levels` levels whose only metadata are bounding regions.
+
+    Raises:
+        FormatError: the bytes are not a subtree, or one that points outside of itself.
+    """
+    try:
+        magic, version, json_length, binary_length = _HEADER.unpack_from(data)
+        document = orjson.loads(data[_HEADER.size : _HEADER.size + json_length])
+    except (struct.error, orjson.JSONDecodeError) as error:
+        raise FormatError(f"not a subtree: {error}") from error
+    if magic != MAGIC or version != 1:
+        raise FormatError(f"not a subtree: magic {magic!r}, version {version}")
+    start = _HEADER.size + json_length
+    if json_length % 8 or binary_length % 8 or len(data) != start + binary_length:
+        raise FormatError(
+            f"a subtree of {len(data)} bytes claims {json_length} + {binary_length} + 24"
+        )
+    binary = data[start:]
+    try:
+        contents = document.get("contentAvailability", [{"constant": 0}])[0]
+        return Subtree(
+            _bits(document, binary, document["tileAvailability"], node_count(levels)),
+            _bits(document, binary, contents, node_count(levels)),
+            _bits(document, binary, document["childSubtreeAvailability"], 4**levels),
+            _regions(document, binary),
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise FormatError(f"a subtree points outside of itself: {error!r}") from error
+
+
+def _view(document: dict[str, Any], binary: bytes, index: int) -> bytes:
+    view = document["bufferViews"][index]
+    data = binary[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
+    if len(data) != view["byteLength"] or view["byteOffset"] % 8:
+        raise FormatError(f"buffer view {index} of a subtree is misaligned or too long: {view}")
+    return data
+
+
+def _bits(
+    document: dict[str, Any], binary: bytes, availability: dict[str, int], count: int
+) -> NDArray[np.bool_]:
+    if "constant" in availability:
+        return np.full(count, bool(availability["constant"]))
+    packed = np.frombuffer(_view(document, binary, availability["bitstream"]), dtype=np.uint8)
+    if len(packed) != -(-count // 8):
+        raise FormatError(f"an availability of {len(packed)} bytes cannot hold {count} bits")
+    bits = np.unpackbits(packed, bitorder="little")[:count].astype(bool)
+    if int(bits.sum()) != availability.get("availableCount", int(bits.sum())):
+        raise FormatError(f"availableCount says {availability['availableCount']}: {bits.sum()} set")
+    return bits
+
+
+def _regions(document: dict[str, Any], binary: bytes) -> NDArray[np.float64]:
+    if "tileMetadata" not in document:
+        return np.empty((0, 6))
+    table = document["propertyTables"][document["tileMetadata"]]
+    values = _view(document, binary, table["properties"][BOUNDING_REGION_PROPERTY]["values"])
+    return np.frombuffer(values, dtype="<f8").reshape(table["count"], 6)

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: seeded synthetic data and conformance classes."""
