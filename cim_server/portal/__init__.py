@@ -1,0 +1,1 @@
+"""The asset portal: a front-end built by Vite into `static/`, which the server sends as files."""

@@ -1,0 +1,148 @@
+// The globe: a Cesium widget without any online service, lit like a hill-shaded map, drawing
+// only when something changes.
+
+import {
+  Cartesian2,
+  Cartesian3,
+  Cartographic,
+  CesiumWidget,
+  Color,
+  Credit,
+  CreditDisplay,
+  DirectionalLight,
+  EllipsoidTerrainProvider,
+  HeadingPitchRange,
+  BoundingSphere,
+  ImageryLayer,
+  Ion,
+  Math as CesiumMath,
+  Matrix4,
+  Rectangle,
+  SceneMode,
+  TileMapServiceImageryProvider,
+  Transforms,
+  buildModuleUrl,
+  type TerrainProvider,
+} from "cesium";
+import { element } from "./element";
+
+/** Order of draped layers from the ground up. */
+export const ranks = { base: 0, imagery: 1, areas: 2, divisions: 3, lines: 4, points: 5 } as const;
+
+export interface Globe {
+  widget: CesiumWidget;
+  /** Drape `layer` above every layer of the same or a lower rank. */
+  drape(layer: ImageryLayer, rank: number): void;
+  undrape(layer: ImageryLayer): void;
+  setTerrain(provider: TerrainProvider | undefined): void;
+  /** Look at a box (degrees, metres) from the south, `pitch` degrees below the horizon. */
+  lookAt(bounds: readonly number[], heights: readonly number[], seconds: number, pitch?: number): void;
+  draw(): void;
+}
+
+// Morning light from the left of the picture, as on a shaded relief map: faces of a white model
+// differ in brightness whatever the hour and wherever the city lies.
+const lightAzimuth = CesiumMath.toRadians(-50);
+const lightAltitude = CesiumMath.toRadians(42);
+
+function keepLight(widget: CesiumWidget, light: DirectionalLight): void {
+  const frame = new Matrix4();
+  const local = new Cartesian3();
+  widget.scene.preRender.addEventListener(() => {
+    const camera = widget.camera;
+    Transforms.eastNorthUpToFixedFrame(camera.positionWC, undefined, frame);
+    const azimuth = camera.heading + lightAzimuth;
+    local.x = -Math.cos(lightAltitude) * Math.sin(azimuth);
+    local.y = -Math.cos(lightAltitude) * Math.cos(azimuth);
+    local.z = -Math.sin(lightAltitude);
+    Matrix4.multiplyByPointAsVector(frame, local, light.direction);
+  });
+}
+
+/** Make the globe inside `container`, on the Natural Earth picture that ships with Cesium. */
+export async function makeGlobe(container: HTMLElement): Promise<Globe> {
+  Ion.defaultAccessToken = "";
+  CreditDisplay.cesiumCredit = new Credit("CesiumJS", true);
+  const light = new DirectionalLight({ direction: new Cartesian3(0, 0, -1), intensity: 2.2 });
+  const samples = Number(new URLSearchParams(location.search).get("msaa") ?? 4);
+  const widget = new CesiumWidget(container, {
+    baseLayer: false,
+    terrainProvider: new EllipsoidTerrainProvider(),
+    skyBox: false,
+    sceneMode: SceneMode.SCENE3D,
+    requestRenderMode: true,
+    maximumRenderTimeChange: Number.POSITIVE_INFINITY,
+    msaaSamples: samples,
+    shouldAnimate: false,
+    creditContainer: element("div", { class: "credits" }),
+  });
+  const { scene, camera } = widget;
+  container.append(widget.creditContainer);
+  scene.light = light;
+  scene.backgroundColor = Color.fromCssColorString("#0a121b");
+  if (scene.moon) scene.moon.show = false;
+  if (scene.sun) scene.sun.show = false;
+  scene.globe.baseColor = Color.fromCssColorString("#20303c");
+  scene.globe.enableLighting = true;
+  scene.globe.dynamicAtmosphereLighting = false;
+  scene.globe.lambertDiffuseMultiplier = 0.75;
+  scene.globe.vertexShadowDarkness = 0.4;
+  scene.globe.depthTestAgainstTerrain = true;
+  scene.globe.showGroundAtmosphere = false;
+  scene.fog.density = 1.5e-4;
+  scene.screenSpaceCameraController.minimumZoomDistance = 20;
+  keepLight(widget, light);
+
+  const base = ImageryLayer.fromProviderAsync(
+    TileMapServiceImageryProvider.fromUrl(buildModuleUrl("Assets/Textures/NaturalEarthII"), {
+      credit: new Credit("Natural Earth"),
+    }),
+    { saturation: 0.55, brightness: 0.72, contrast: 1.05 },
+  );
+  const layers = scene.imageryLayers;
+  const rankOf = new Map<ImageryLayer, number>([[base, ranks.base]]);
+  layers.add(base);
+
+  return {
+    widget,
+    drape(layer, rank) {
+      let index = 0;
+      while (index < layers.length && (rankOf.get(layers.get(index)) ?? 0) <= rank) index += 1;
+      rankOf.set(layer, rank);
+      layers.add(layer, index);
+      scene.requestRender();
+    },
+    undrape(layer) {
+      rankOf.delete(layer);
+      layers.remove(layer, true);
+      scene.requestRender();
+    },
+    setTerrain(provider) {
+      scene.terrainProvider = provider ?? new EllipsoidTerrainProvider();
+      scene.requestRender();
+    },
+    lookAt(bounds, heights, seconds, pitch = -38) {
+      const [west = 0, south = 0, east = 0, north = 0] = bounds;
+      const rectangle = Rectangle.fromDegrees(west, south, east, north);
+      const sphere = BoundingSphere.fromRectangle3D(rectangle, undefined, heights[0] ?? 0);
+      const wide = sphere.radius > 200_000;
+      camera.flyToBoundingSphere(sphere, {
+        duration: seconds,
+        offset: new HeadingPitchRange(
+          0,
+          CesiumMath.toRadians(wide ? -80 : pitch),
+          Math.max(sphere.radius * (wide ? 2.6 : 1.7), 400),
+        ),
+      });
+      scene.requestRender();
+    },
+    draw: () => scene.requestRender(),
+  };
+}
+
+/** Longitude, latitude (radians) and ellipsoidal height (metres) of the ground at a pixel. */
+export function groundAt(widget: CesiumWidget, pixel: Cartesian2): Cartographic | undefined {
+  const ray = widget.camera.getPickRay(pixel);
+  const point = ray && widget.scene.globe.pick(ray, widget.scene);
+  return point && Cartographic.fromCartesian(point);
+}

@@ -1,0 +1,123 @@
+// A click on the globe: the building, or else the vector feature, under it; and its highlight.
+
+import {
+  Cartesian2,
+  Cartesian3,
+  Cesium3DTileFeature,
+  Cesium3DTileset,
+  Color,
+  type Entity,
+  type ImageryLayerFeatureInfo,
+} from "cesium";
+import type { Asset } from "./catalogue";
+import type { Globe } from "./globe";
+import { nameOf } from "./labels";
+import type { VectorHit } from "./mvt_imagery";
+
+/** One attribute; `name` is the source's own name of the property. */
+export interface Attribute {
+  id: string;
+  name: string;
+  value: unknown;
+}
+
+/** What a click found. */
+export interface Picked {
+  asset: Asset | undefined;
+  title: string;
+  attributes: Attribute[];
+}
+
+const highlight = Color.fromCssColorString("#ffb020");
+
+/** Reads and highlights features; holds at most one highlight. */
+export class Picker {
+  private restore: () => void = () => undefined;
+
+  constructor(
+    private readonly globe: Globe,
+    private readonly assetOf: (tileset: Cesium3DTileset) => Asset | undefined,
+  ) {}
+
+  /** The feature at a pixel of the canvas, highlighted; undefined where there is none. */
+  async pick(pixel: Cartesian2): Promise<Picked | undefined> {
+    this.clear();
+    const found: unknown = this.globe.widget.scene.pick(pixel);
+    if (found instanceof Cesium3DTileFeature) return this.building(found, pixel);
+    return this.vector(pixel);
+  }
+
+  /** Take the highlight away. */
+  clear(): void {
+    this.restore();
+    this.restore = () => undefined;
+    this.globe.draw();
+  }
+
+  private building(feature: Cesium3DTileFeature, pixel: Cartesian2): Picked {
+    const asset = this.assetOf(feature.tileset);
+    const names = this.names(pixel, asset);
+    const attributes = feature
+      .getPropertyIds()
+      .map((id) => ({ id, name: names.get(id) ?? id, value: feature.getProperty(id) as unknown }));
+    const before = Color.clone(feature.color);
+    feature.color = highlight;
+    this.restore = () => {
+      if (!feature.tileset.isDestroyed()) feature.color = before;
+    };
+    this.globe.draw();
+    return { asset, attributes, title: titleOf(attributes, asset) };
+  }
+
+  /** Names of properties, from the schema in the tile and from the catalogue. */
+  private names(pixel: Cartesian2, asset: Asset | undefined): Map<string, string> {
+    const names = new Map((asset?.fields ?? []).map((field) => [field.id, field.name]));
+    const schema = this.globe.widget.scene.pickMetadataSchema(pixel);
+    for (const kind of Object.values((schema?.classes ?? {}) as Record<string, MetadataNames>)) {
+      for (const [id, property] of Object.entries(kind.properties)) {
+        if (property.name) names.set(id, property.name);
+      }
+    }
+    return names;
+  }
+
+  private async vector(pixel: Cartesian2): Promise<Picked | undefined> {
+    const { scene, camera, entities } = this.globe.widget;
+    const ray = camera.getPickRay(pixel);
+    const answers = ray && scene.imageryLayers.pickImageryLayerFeatures(ray, scene);
+    const infos: ImageryLayerFeatureInfo[] = answers ? await answers : [];
+    const hit = infos.map((info) => info.data as VectorHit | undefined).find((data) => data !== undefined);
+    if (hit === undefined) return undefined;
+    const drawn: Entity[] = hit.lines
+      .filter((line) => line.length > 1)
+      .map((line) =>
+        entities.add({
+          polyline: {
+            positions: line.map(([longitude, latitude]) => Cartesian3.fromDegrees(longitude, latitude)),
+            width: 4,
+            clampToGround: true,
+            material: highlight,
+          },
+        }),
+      );
+    this.restore = () => drawn.forEach((entity) => entities.remove(entity));
+    this.globe.draw();
+    const names = new Map(hit.asset.fields.map((field) => [field.id, field.name]));
+    const attributes = Object.entries(hit.properties).map(([id, value]) => ({
+      id,
+      name: names.get(id) ?? id,
+      value,
+    }));
+    return { asset: hit.asset, attributes, title: titleOf(attributes, hit.asset) };
+  }
+}
+
+interface MetadataNames {
+  properties: Record<string, { name?: string }>;
+}
+
+function titleOf(attributes: Attribute[], asset: Asset | undefined): string {
+  const byId = nameOf(Object.fromEntries(attributes.map(({ id, value }) => [id, value])));
+  const byName = nameOf(Object.fromEntries(attributes.map(({ name, value }) => [name, value])));
+  return byId ?? byName ?? asset?.title ?? "";
+}

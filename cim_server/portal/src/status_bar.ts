@@ -1,0 +1,65 @@
+// The bottom line: CGCS2000 longitude and latitude to a tenth of a metre, the ellipsoidal height
+// of the terrain below the pointer, the camera's height, and whether tiles are on their way.
+
+import { Cartesian2, Math as CesiumMath, ScreenSpaceEventHandler, ScreenSpaceEventType } from "cesium";
+import { element } from "./element";
+import { groundAt, type Globe } from "./globe";
+import { onLanguage, t } from "./i18n";
+
+/** The bar; `busy` tells whether a layer still loads. */
+export function statusBar(globe: Globe, busy: () => boolean): HTMLElement {
+  const { widget } = globe;
+  const position = element("span", { class: "position" });
+  const camera = element("span", { class: "camera" });
+  const work = element("span", { class: "work", role: "status" });
+  const bar = element("footer", { class: "status" }, position, camera, work);
+  let pixel: Cartesian2 | undefined;
+
+  const tellPosition = (): void => {
+    const ground = pixel && groundAt(widget, pixel);
+    if (ground === undefined) {
+      position.textContent = t("offGlobe");
+      return;
+    }
+    // 10^-6 degree of latitude is 0.11 m.
+    const east = CesiumMath.toDegrees(ground.longitude);
+    const north = CesiumMath.toDegrees(ground.latitude);
+    position.textContent =
+      `${t("frame")}  ${Math.abs(east).toFixed(6)}°${east < 0 ? "W" : "E"}  ` +
+      `${Math.abs(north).toFixed(6)}°${north < 0 ? "S" : "N"}  ` +
+      `${t("ellipsoidalHeight")} ${ground.height.toFixed(1)} m`;
+  };
+  const tellCamera = (): void => {
+    const height = widget.camera.positionCartographic.height;
+    const shown = height >= 10_000 ? `${(height / 1000).toFixed(1)} km` : `${height.toFixed(0)} m`;
+    camera.textContent = `${t("cameraHeight")} ${shown}`;
+  };
+  const tellWork = (): void => {
+    const pending = busy() || !widget.scene.globe.tilesLoaded;
+    bar.classList.toggle("busy", pending);
+    work.textContent = t(pending ? "tilesPending" : "ready");
+  };
+  let asked = false;
+  const handler = new ScreenSpaceEventHandler(widget.canvas);
+  handler.setInputAction((event: ScreenSpaceEventHandler.MotionEvent) => {
+    pixel = Cartesian2.clone(event.endPosition, pixel);
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => {
+      asked = false;
+      tellPosition();
+    });
+  }, ScreenSpaceEventType.MOUSE_MOVE);
+  widget.scene.postRender.addEventListener(() => {
+    tellCamera();
+    tellWork();
+  });
+  onLanguage(() => {
+    tellPosition();
+    tellCamera();
+    tellWork();
+  });
+  tellPosition();
+  tellCamera();
+  return bar;
+}
