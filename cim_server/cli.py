@@ -1,0 +1,459 @@
+"""The command line, a contract that people script against.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 2 usage, 3 the input was
+refused, 4 the target is missing or conflicts, 130 cancelled (resumable), 1 a defect of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import orjson
+import typer
+
+from catalog.records import Item, StoreRef, Version
+from cim_server.progress import ConsoleProgress
+from ingest.heights import HeightRule
+from ingest.manifest import merge_options, parse_memory, read_manifest
+from ingest.plan import make_plan
+from ingest.report import Report
+from ingest.run import IngestFailed, Resources, ingest
+from ingest.workspace import Workspace
+from styles import load_style
+from tiling.errors import CimError, ConfigError
+
+app = typer.Typer(
+    name="cim",
+    help="城市信息模型核心 — city information model core.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DataOption = Annotated[
+    Path, typer.Option("--data", help="The data folder.", envvar="CIM_DATA", show_default=True)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+DEFAULT_DATA = Path("data")
+
+SourcesArgument = Annotated[
+    list[Path] | None, typer.Argument(metavar="SOURCE...", help="Files or folders.")
+]
+TextOption = Annotated[str | None, typer.Option()]
+
+
+def _declared(**values: Any) -> dict[str, Any]:
+    manifest_path = values.pop("manifest")
+    manifest = read_manifest(manifest_path) if manifest_path else {}
+    values["sources"] = tuple(values.pop("sources") or ())
+    return {"declared": values, "manifest": manifest}
+
+
+def _emit(value: Any) -> None:
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
+
+
+def _resources(memory: str, workers: int | None, executor: str) -> Resources:
+    rule = HeightRule.from_json(load_style("buildings")["heights"])
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers {workers}: at least one is needed")
+    return Resources(
+        memory_nbytes=parse_memory(memory), workers=workers, executor=executor, height_rule=rule
+    )
+
+
+@app.command("plan")
+def plan_command(
+    sources: SourcesArgument = None,
+    id: TextOption = None,
+    kind: TextOption = None,
+    title: TextOption = None,
+    collection: TextOption = None,
+    layer: TextOption = None,
+    crs: TextOption = None,
+    assume_crs: TextOption = None,
+    vertical: TextOption = None,
+    assume_vertical: TextOption = None,
+    encoding: TextOption = None,
+    height_field: TextOption = None,
+    base_field: TextOption = None,
+    roof_field: TextOption = None,
+    floors_field: TextOption = None,
+    height_mode: TextOption = None,
+    bad_heights: TextOption = None,
+    min_zoom: Annotated[int | None, typer.Option(min=0, max=24)] = None,
+    max_zoom: Annotated[int | None, typer.Option(min=0, max=24)] = None,
+    terrain: TextOption = None,
+    area: TextOption = None,
+    attribution: TextOption = None,
+    manifest: Annotated[Path | None, typer.Option()] = None,
+    data: DataOption = DEFAULT_DATA,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what an ingest would do: layers, frames, steps, tiles, bytes, refusals. Writes nothing.
+
+    Exit code 3 when the ingest would be refused.
+    """
+    values = dict(locals())
+    as_json, _ = values.pop("as_json"), values.pop("data")
+    values["id"] = id or (sources[0].stem if sources else None)
+    options = merge_options(**_declared(**values))
+    plan = make_plan(options)
+    if as_json:
+        _emit(plan.to_json())
+    else:
+        _print_plan(plan.to_json())
+    if plan.refusals:
+        raise plan.refusals[0]
+
+
+def _print_plan(plan: dict[str, Any]) -> None:
+    print(f"{plan['id']}: {plan['title']} — {plan['kind']} ({plan['kind_evidence']})")
+    print(f"collection: {plan['collection']}")
+    for source in plan["sources"]:
+        print(f"source: {source['path']} ({source['reader']}, {source['nbytes']:,} bytes)")
+        print(f"  layer {source['layer']}: {source['geometry']}, {source['features']:,} features")
+        print(f"  CRS {source['crs'] or 'none'}, heights {source['vertical'] or 'undeclared'}")
+        if source["encoding"]:
+            print(f"  text {source['encoding']['name']}: {source['encoding']['evidence']}")
+        for name, kind in source["fields"].items():
+            print(f"  field {name}: {kind}")
+    if plan["heights"]:
+        print(f"heights: {plan['heights']}")
+    print(f"steps: {' → '.join(plan['steps'])}")
+    estimate = plan["estimate"]
+    print(f"estimate: about {estimate['tiles']:,} tiles, {estimate['nbytes']:,} bytes")
+    for finding in plan["findings"]:
+        print(f"{finding['severity']}: {finding['message']} ({finding['count']})")
+    for refusal in plan["refusals"]:
+        print(f"refused: {refusal['source']}: {refusal['problem']}")
+
+
+@app.command("ingest")
+def ingest_command(
+    sources: SourcesArgument = None,
+    id: TextOption = None,
+    kind: TextOption = None,
+    title: TextOption = None,
+    collection: TextOption = None,
+    description: TextOption = None,
+    layer: TextOption = None,
+    crs: TextOption = None,
+    assume_crs: TextOption = None,
+    vertical: TextOption = None,
+    assume_vertical: TextOption = None,
+    encoding: TextOption = None,
+    height_field: TextOption = None,
+    base_field: TextOption = None,
+    roof_field: TextOption = None,
+    floors_field: TextOption = None,
+    height_mode: TextOption = None,
+    bad_heights: TextOption = None,
+    min_zoom: Annotated[int | None, typer.Option(min=0, max=24)] = None,
+    max_zoom: Annotated[int | None, typer.Option(min=0, max=24)] = None,
+    terrain: TextOption = None,
+    area: TextOption = None,
+    attribution: TextOption = None,
+    manifest: Annotated[Path | None, typer.Option()] = None,
+    memory: Annotated[str, typer.Option(help="Budget of all processes.")] = "2GB",
+    workers: Annotated[int | None, typer.Option(help="Processes; default: as many as pay.")] = None,
+    executor: Annotated[str, typer.Option(help="local or dask:URL")] = "local",
+    report: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
+    data: DataOption = DEFAULT_DATA,
+    as_json: JsonOption = False,
+) -> None:
+    """Read, check, tile and publish sources as one asset; the same command resumes or updates."""
+    values = dict(locals())
+    as_json, report_path = values.pop("as_json"), values.pop("report")
+    for name in ("data", "memory", "workers", "executor"):
+        values.pop(name)
+    options = merge_options(**_declared(**values))
+    resources = _resources(memory, workers, executor)
+    with ConsoleProgress(options.id) as progress:
+        made = _run_ingest(options, data, resources, progress, report_path)
+    if as_json:
+        _emit(made.to_json())
+    else:
+        _print_result(made)
+
+
+def _run_ingest(
+    options: Any,
+    data: Path,
+    resources: Resources,
+    progress: ConsoleProgress,
+    report_path: Path | None,
+) -> Report:
+    try:
+        report = ingest(options, Workspace(data), resources, progress)
+    except IngestFailed as failed:
+        if report_path is not None:
+            failed.report.write(report_path)
+        raise failed.cause from None
+    if report_path is not None:
+        report.write(report_path)
+    return report
+
+
+def _print_result(report: Report) -> None:
+    result = report.result
+    state = "unchanged, still" if result["unchanged"] else "published as"
+    print(
+        f"{result['id']}: {state} version {result['version']} — {result['kind']}, "
+        f"{result['features']:,} features, {result['tiles']:,} tiles"
+    )
+    for finding in report.findings:
+        print(f"  {finding.severity}: {finding.message} ({finding.count})")
+    if report.seconds:
+        print("  " + ", ".join(f"{name} {spent:.1f} s" for name, spent in report.seconds.items()))
+
+
+def _item_json(item: Item, versions: Sequence[Version]) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "kind": item.kind,
+        "collection": item.collection,
+        "title": item.title,
+        "description": item.description,
+        "current": item.current,
+        "created": item.created,
+        "updated": item.updated,
+        "properties": dict(item.properties),
+        "versions": [_version_json(v) for v in versions],
+    }
+
+
+def _version_json(version: Version) -> dict[str, Any]:
+    return {
+        "version": version.number,
+        "created": version.created,
+        "bbox": version.bounds.bbox3d(),
+        "stores": [ref.to_json() for ref in version.stores],
+        "info": dict(version.info),
+    }
+
+
+@app.command("list")
+def list_command(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
+    """List the assets."""
+    with Workspace(data).open_catalog() as catalog:
+        found = [(item, catalog.versions(item.id)) for item in catalog.items()]
+    if as_json:
+        _emit([_item_json(item, versions) for item, versions in found])
+        return
+    for item, versions in found:
+        size = sum(ref.nbytes for v in versions if v.number == item.current for ref in v.stores)
+        print(f"{item.id}\t{item.kind}\tv{item.current}\t{size:,} bytes\t{item.title}")
+
+
+@app.command("show")
+def show_command(
+    id: str, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False
+) -> None:
+    """Show one asset: metadata, versions, stores, findings."""
+    with Workspace(data).open_catalog() as catalog:
+        item, versions = catalog.item(id), catalog.versions(id)
+    if as_json:
+        _emit(_item_json(item, versions))
+        return
+    print(f"{item.id}: {item.title}\nkind {item.kind}, collection {item.collection}")
+    for name, value in item.properties.items():
+        print(f"{name}: {value}")
+    for version in versions:
+        mark = "*" if version.number == item.current else " "
+        print(f"{mark} version {version.number}, {version.created:%Y-%m-%d %H:%M:%S %Z}")
+        print(f"    bbox {', '.join(f'{v:.7g}' for v in version.bounds.bbox3d())}")
+        for ref in version.stores:
+            print(f"    {ref.role}: {ref.path} ({ref.nbytes:,} bytes)")
+        for finding in version.report.get("findings", ()):
+            print(f"    {finding['severity']}: {finding['message']} ({finding['count']})")
+
+
+@app.command("versions")
+def versions_command(
+    id: str, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False
+) -> None:
+    """List the versions of an asset, newest first."""
+    with Workspace(data).open_catalog() as catalog:
+        item, versions = catalog.item(id), catalog.versions(id)
+    if as_json:
+        _emit([{**_version_json(v), "current": v.number == item.current} for v in versions])
+        return
+    for version in versions:
+        mark = "*" if version.number == item.current else " "
+        size = sum(ref.nbytes for ref in version.stores)
+        print(f"{mark} {version.number}\t{version.created:%Y-%m-%dT%H:%M:%SZ}\t{size:,} bytes")
+
+
+@app.command("rollback")
+def rollback_command(
+    id: str, version: int, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False
+) -> None:
+    """Make an earlier version the current one."""
+    with Workspace(data).open_catalog() as catalog:
+        restored = catalog.rollback(id, version)
+    if as_json:
+        _emit(_version_json(restored))
+    else:
+        print(f"{id}: version {restored.number} is current")
+
+
+@app.command("delete")
+def delete_command(
+    id: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete an asset, its versions, and the files nobody else uses."""
+    workspace = Workspace(data)
+    with workspace.open_catalog() as catalog:
+        item = catalog.item(id)
+        if not yes and sys.stdin.isatty():
+            typer.confirm(f"delete {item.id} ({item.title}) and all its versions?", abort=True)
+        orphans: list[StoreRef] = catalog.delete(id)
+    freed = workspace.remove_stores(orphans)
+    if as_json:
+        _emit({"id": id, "deleted": True, "freed_nbytes": freed})
+    else:
+        print(f"{id}: deleted, {freed:,} bytes freed")
+
+
+@app.command("export")
+def export_command(
+    id: str,
+    out: Path,
+    format: Annotated[str, typer.Option("--format", help="See the manual.")],
+    version: Annotated[int | None, typer.Option(help="Default: the current one.")] = None,
+    encoding: Annotated[str, typer.Option(help="Text encoding of Shapefiles.")] = "UTF-8",
+    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+    data: DataOption = DEFAULT_DATA,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a version as directory, 3tz, pmtiles, mbtiles, geoparquet, gpkg, shp, geojson or cog."""
+    from ingest.export import export
+
+    workspace = Workspace(data)
+    with workspace.open_catalog() as catalog, ConsoleProgress(id, quiet=as_json) as progress:
+        item, chosen = catalog.item(id), catalog.version(id, version)
+        written = export(
+            workspace, item, chosen, out, format, encoding, overwrite=overwrite, progress=progress
+        )
+    if as_json:
+        _emit(written)
+    else:
+        print(f"{written['path']}: {written['nbytes']:,} bytes")
+        for finding in written["findings"]:
+            print(f"  {finding['severity']}: {finding['message']} ({finding['count']})")
+
+
+@app.command("check")
+def check_command(
+    id: str,
+    version: Annotated[int | None, typer.Option(help="Default: the current one.")] = None,
+    data: DataOption = DEFAULT_DATA,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a published version against the laws of its kind; exit code 1 when one is broken."""
+    from ingest.check import check_version
+
+    workspace = Workspace(data)
+    with workspace.open_catalog() as catalog:
+        item, chosen = catalog.item(id), catalog.version(id, version)
+        findings, facts = check_version(workspace, item, chosen)
+    broken = findings.count("error")
+    if as_json:
+        _emit({"id": id, "version": chosen.number, "ok": not broken, "facts": facts,
+               "findings": findings.to_json()})
+    else:
+        for finding in findings:
+            print(f"{finding.severity}: {finding.rule}: {finding.message} ({finding.count})")
+            for sample in finding.samples:
+                print(f"    {sample}")
+        for name, value in facts.items():
+            print(f"{name}: {value}")
+        print(f"{id} version {chosen.number}: {'BROKEN' if broken else 'ok'}")
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command("serve")
+def serve_command(
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    workers: Annotated[int, typer.Option(min=1)] = 1,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Serve the portal, tiles, catalogue and dynamic rasters."""
+    from cim_server.serve import serve
+    from cim_server.settings import Settings
+
+    settings = replace(Settings.from_env(), data=data, host=host, port=port, workers=workers)
+    serve(settings)
+
+
+@app.command("demo")
+def demo_command(
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the page and a tile of every layer, then stop.")
+    ] = False,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open")] = False,
+    data: DataOption = DEFAULT_DATA / "demo",
+) -> None:
+    """Ingest the bundled data, serve it, and show the portal."""
+    from cim_server.demo import demo_manifests
+    from cim_server.demo.check import check_demo
+    from cim_server.serve import serve
+    from cim_server.settings import Settings
+
+    resources = _resources("2GB", 1, "local")
+    for manifest in demo_manifests():
+        options = merge_options({}, manifest)
+        with ConsoleProgress(options.id, quiet=not sys.stderr.isatty()) as progress:
+            _print_result(_run_ingest(options, data, resources, progress, None))
+    settings = replace(Settings.from_env(), data=data, host=host, port=port)
+    if check:
+        check_demo(settings)
+        return
+    url = f"http://{host}:{port}/"
+    print(f"\n  门户 portal: {url}\n", flush=True)
+    if open_browser:
+        webbrowser.open(url)
+    serve(settings)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except CimError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        print("cancelled", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("cancelled at once; the same command resumes", file=sys.stderr)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our output went away (cim list | head): not an error worth a message.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

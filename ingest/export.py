@@ -1,0 +1,191 @@
+"""Export: a published version as files that other programs open.
+
+Tiles leave as an archive, a folder or MBTiles; features as GeoParquet or an exchange format; rasters
+as the COG they rest in.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catalog.records import Item, StoreRef, Version
+from ingest.export_features import export_features
+from ingest.workspace import Workspace
+from tiling.errors import ConfigError, Conflict
+from tiling.findings import Findings
+from tiling.stores import open_store
+from tiling.stores.directory import DirectoryWriter
+from tiling.stores.pmtiles import PmtilesReader
+from tiling.tilers.base import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Exporting:
+    """What an exporter is given: the resting file, where to write, and how."""
+
+    source: Path
+    out: Path
+    format: str
+    encoding: str
+    progress: Progress
+    findings: Findings
+
+
+Exporter = Callable[[Exporting], None]
+
+
+def _copy(job: Exporting) -> None:
+    partial = job.out.with_name(job.out.name + ".part")
+    shutil.copyfile(job.source, partial)
+    partial.replace(job.out)
+
+
+def _directory(job: Exporting) -> None:
+    store = open_store(job.source, job.source.suffix.removeprefix("."))
+    writer = DirectoryWriter(job.out)
+    try:
+        job.progress.begin("export")
+        for key in store.keys():
+            tile = store.get(key)
+            assert tile is not None  # the store has just listed it
+            writer.put(key, tile.data, tile.encoding)
+            job.progress.advance()
+        writer.commit()
+    finally:
+        writer.abort()
+        store.close()
+
+
+def _mbtiles(job: Exporting) -> None:
+    partial = job.out.with_name(job.out.name + ".part")
+    partial.unlink(missing_ok=True)
+    store = PmtilesReader(job.source)
+    try:
+        with sqlite3.connect(partial) as database:
+            database.execute("CREATE TABLE metadata (name TEXT, value TEXT)")
+            database.execute(
+                "CREATE TABLE tiles (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, "
+                "tile_data BLOB)"
+            )
+            database.executemany(
+                "INSERT INTO metadata VALUES (?, ?)", _mbtiles_metadata(store, job.out.stem)
+            )
+            job.progress.begin("export")
+            for key in store.keys():
+                z, x, y = (int(part) for part in key.rpartition(".")[0].split("/"))
+                tile = store.get(key)
+                assert tile is not None  # the store has just listed it
+                data = tile.data if tile.encoding == "gzip" else gzip.compress(tile.data, mtime=0)
+                # MBTiles counts rows from the south.
+                database.execute(
+                    "INSERT INTO tiles VALUES (?, ?, ?, ?)", (z, x, 2**z - 1 - y, data)
+                )
+                job.progress.advance()
+            database.execute(
+                "CREATE UNIQUE INDEX tile_index ON tiles (zoom_level, tile_column, tile_row)"
+            )
+        database.close()
+        partial.replace(job.out)
+    finally:
+        store.close()
+        partial.unlink(missing_ok=True)
+
+
+def _mbtiles_metadata(store: PmtilesReader, name: str) -> list[tuple[str, str]]:
+    header, metadata = store.header, store.metadata
+    bounds = ",".join(f"{v:.7f}" for v in (header.west, header.south, header.east, header.north))
+    return [
+        ("name", name),
+        ("format", "pbf"),
+        ("minzoom", str(header.min_zoom)),
+        ("maxzoom", str(header.max_zoom)),
+        ("bounds", bounds),
+        ("attribution", str(metadata.get("attribution", ""))),
+        ("type", "overlay"),
+        ("version", "2"),
+        ("json", json.dumps({"vector_layers": metadata["vector_layers"]}, ensure_ascii=False)),
+    ]
+
+
+def _features(job: Exporting) -> None:
+    export_features(
+        job.source, job.out, job.format, encoding=job.encoding, findings=job.findings
+    )
+
+
+# format -> (role of the store, its format, how it is written)
+EXPORTERS: Mapping[str, tuple[str, tuple[str, ...], Exporter]] = {
+    "3tz": ("tiles", ("3tz",), _copy),
+    "pmtiles": ("tiles", ("pmtiles",), _copy),
+    "mbtiles": ("tiles", ("pmtiles",), _mbtiles),
+    "directory": ("tiles", ("3tz", "pmtiles"), _directory),
+    "geoparquet": ("features", ("geoparquet",), _copy),
+    "gpkg": ("features", ("geoparquet",), _features),
+    "shp": ("features", ("geoparquet",), _features),
+    "geojson": ("features", ("geoparquet",), _features),
+    "cog": ("data", ("cog",), _copy),
+}
+
+
+def export(
+    workspace: Workspace,
+    item: Item,
+    version: Version,
+    out: Path,
+    format: str,
+    encoding: str,
+    *,
+    overwrite: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write a version to `out`.
+
+    Returns:
+        path, size and findings (e.g. field names that Shapefiles cut), as JSON.
+
+    Raises:
+        ConfigError: the format is unknown, or this kind of asset does not hold what it needs.
+        Conflict: `out` exists and is not to be overwritten.
+    """
+    if format not in EXPORTERS:
+        raise ConfigError(f"--format {format!r} is not one of {', '.join(EXPORTERS)}")
+    role, formats, exporter = EXPORTERS[format]
+    source = _find(version.stores, role, formats)
+    if source is None:
+        possible = [f for f, (r, s, _) in EXPORTERS.items() if _find(version.stores, r, s)]
+        raise ConfigError(
+            f"{item.id} is of kind {item.kind}: --format can be {', '.join(possible)}"
+        )
+    if out.exists():
+        if not overwrite:
+            raise Conflict(f"{out} exists: name another file, or add --overwrite")
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
+    findings = Findings()
+    path = workspace.store_path(source)
+    exporter(Exporting(path, out, format, encoding, progress, findings))
+    return {
+        "path": str(out),
+        "format": format,
+        "version": version.number,
+        "nbytes": _size(out),
+        "findings": findings.to_json(),
+    }
+
+
+def _find(
+    stores: tuple[StoreRef, ...], role: str, formats: tuple[str, ...]
+) -> StoreRef | None:
+    return next((s for s in stores if s.role == role and s.format in formats), None)
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size
