@@ -201,11 +201,11 @@ def _slice(
     if not rows:
         raise NothingToTile("there is no building to tile")
     writer.finish()
-    plan = Candidates(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+    plan = Candidates.joined(rows)
     # The order in which the spool hands the buildings out again.
     order = np.lexsort((plan.ids, plan.deepest))
     derived = (FEATURE_ID_COLUMN, BASE_COLUMN, HEIGHT_COLUMN, HEIGHT_SOURCE_COLUMN)
-    return builder.finish(derived), Candidates(*(column[order] for column in plan))
+    return builder.finish(derived), plan.take(order)
 
 
 def _measure(batch: FeatureBatch, builder: SchemaBuilder) -> tuple[FeatureBatch, Candidates]:

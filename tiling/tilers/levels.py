@@ -7,6 +7,7 @@ and every building is present exactly once (ADD refinement).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,6 +47,22 @@ class Candidates(NamedTuple):
     ids: NDArray[np.int64]
     volume: NDArray[np.float64]
     vertices: NDArray[np.int64]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+        """Return the features of every part, in order."""
+        return cls(
+            np.concatenate([part.deepest for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.volume for part in parts]),
+            np.concatenate([part.vertices for part in parts]),
+        )
+
+    def take(self, index: NDArray[np.intp]) -> Candidates:
+        """Return the features at (M,) positions."""
+        return Candidates(
+            self.deepest[index], self.ids[index], self.volume[index], self.vertices[index]
+        )
 
 
 def assign_levels(
