@@ -32,6 +32,11 @@ _REACH_M = 450_000.0
 # What coarse arithmetic may err by.
 _SLACK_DEG = 0.5
 
+_MERIDIAN_RULE = (
+    "EPSG:N with N = 4534 + (central meridian - 75) / 3, e.g. EPSG:4547 for 114 E, or --area "
+    "west,south,east,north for a narrower guess"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class CrsGuess:
@@ -131,11 +136,13 @@ def explain(x: ArrayLike, y: ArrayLike, area: Region = CHINA) -> tuple[str, str]
     guesses = suggest_crs(x, y, area)
     if not guesses:
         return "", "check --crs, or declare where the data lies: --area west,south,east,north"
-    codes = " or ".join(dict.fromkeys(g.code for g in guesses))
     first = guesses[0]
+    codes = [g.code for g in guesses]
+    # Too large an area to tell the meridian: name the rule rather than twenty codes.
+    named = " or ".join(codes) if len(codes) <= 5 else _MERIDIAN_RULE
     if first.swapped:
-        return first.reason, f"exchange x and y in the source (longitude or easting first; {codes})"
-    return first.reason, f"--crs {codes}"
+        return first.reason, f"exchange x and y in the source (easting first), with --crs {named}"
+    return first.reason, f"--crs {named}"
 
 
 def suggest_crs(x: ArrayLike, y: ArrayLike, area: Region = CHINA) -> tuple[CrsGuess, ...]:
@@ -189,10 +196,6 @@ def _unprefixed(x: float, y: float, area: Region, swapped: bool, lead: str) -> t
         return ()
     reason = f"{lead}they are Gauss-Krüger metres without a zone prefix"
     fits = [m for m in range(75, 136, 3) if _near(*_gauss_kruger(x, y, m), area)]
-    if len(fits) > 5:
-        # The declared area is too large to tell: name the rule rather than twenty codes.
-        example = "EPSG:4547 for the central meridian 114 E (4534 + (meridian - 75) / 3)"
-        return (CrsGuess(example, swapped, reason),)
     return tuple(CrsGuess(f"EPSG:{4534 + (m - 75) // 3}", swapped, reason) for m in fits)
 
 

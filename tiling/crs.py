@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from pyproj.exceptions import CRSError, ProjError
 
 from tiling.areas import explain
+from tiling.bounds import Region
 from tiling.ellipsoid import ecef_to_geodetic, enu_to_ecef_matrix, geodetic_to_ecef
 from tiling.errors import CrsMissing, DatumUndeclared, OutsideArea, SourceError
 from tiling.gcj02 import (
@@ -29,6 +30,7 @@ from tiling.gcj02 import (
     gcj02_to_cgcs2000,
 )
 from tiling.geoid import ELLIPSOIDAL, VerticalDatum, parse_vertical
+from tiling.shifts import ShiftRecord, null_shift, stated_accuracy
 
 if TYPE_CHECKING:
     from tiling.batches import FeatureBatch
@@ -62,7 +64,8 @@ _OFFSETS: dict[str, Offset] = {
     "BD09": "BD-09",
     "BD09LL": "BD-09",
 }
-_COMPOUND = re.compile(r"\s*EPSG:(\d+)\s*\+\s*(?:EPSG:)?(\d+)\s*", re.IGNORECASE)
+# A code with a vertical part behind a plus sign; PROJ strings begin with one and do not match.
+_COMPOUND = re.compile(r"((?:EPSG:)?\d+|(?:GCJ|BD)-?\d+(?:LL)?)\s*\+\s*(.+)", re.IGNORECASE)
 _REMEDY = "declare it: --crs EPSG:4547 (or another code), WKT, GCJ-02, BD-09"
 # Of PROJ's match confidences only these mean equal parameters (90: equal, other axis order or
 # aliases; 70: equal, another name). 25 is a guess by name.
@@ -92,27 +95,23 @@ class SpatialRef:
 
         Args:
             text: ``EPSG:4547``, ``EPSG:4490+5737``, WKT of any kind (ESRI's too), PROJ strings,
-                PROJJSON, ``GCJ-02``, ``BD-09``. A vertical part becomes `vertical` if it can be
-                computed, otherwise `vertical` is None and `note` says so.
+                PROJJSON, ``GCJ-02``, ``BD-09``. A code may carry ``+`` and a vertical datum as
+                `parse_vertical` takes it, so `code` can be parsed back (unless it names a grid
+                file). A vertical part that cannot be computed leaves `vertical` None, and `note`
+                says so.
 
         Raises:
             CrsMissing: empty, unknown, local or vertical only.
         """
-        stated = text.strip()
+        stated = text.strip("\ufeff \t\r\n\0")
+        compound = _COMPOUND.fullmatch(stated)
+        if compound is not None:
+            vertical, note = _stated_vertical(compound[2], stated)
+            return replace(cls.parse(compound[1]), vertical=vertical, note=note)
         offset = _OFFSETS.get(stated.upper())
         if offset is not None:
             return cls(_crs("EPSG:4490"), None, offset)
-        compound = _COMPOUND.fullmatch(stated)
-        if compound is None:
-            return cls.of(_crs(stated))
-        base, added = cls.parse(f"EPSG:{compound[1]}"), _crs(f"EPSG:{compound[2]}")
-        if not added.is_vertical:
-            raise CrsMissing(
-                f"EPSG:{compound[2]} ({added.name}) in {stated!r} is no vertical datum",
-                remedy="write EPSG:horizontal+vertical, e.g. EPSG:4490+5737",
-            )
-        vertical, note = _vertical_of(added)
-        return replace(base, vertical=vertical, note=note)
+        return cls.of(_crs(f"EPSG:{stated}" if stated.isdecimal() else stated))
 
     @classmethod
     def of(cls, crs: pyproj.CRS) -> SpatialRef:
@@ -219,6 +218,19 @@ def _definition(crs: pyproj.CRS) -> str:
     return str(crs.to_wkt())
 
 
+def _stated_vertical(text: str, whole: str) -> tuple[VerticalDatum | None, str]:
+    code = f"EPSG:{text}" if text.isdecimal() else text
+    if not code.upper().startswith("EPSG:"):
+        return parse_vertical(code), ""
+    crs = _crs(code)
+    if not crs.is_vertical:
+        raise CrsMissing(
+            f"{code} ({crs.name}) in {whole!r} is no vertical datum",
+            remedy="write EPSG:horizontal+vertical, e.g. EPSG:4490+5737",
+        )
+    return _vertical_of(crs)
+
+
 def _vertical_of(crs: pyproj.CRS) -> tuple[VerticalDatum | None, str]:
     epsg = crs.to_epsg(min_confidence=_CONFIDENT)
     name = f"EPSG:{epsg}" if epsg else crs.name
@@ -230,37 +242,6 @@ def _vertical_of(crs: pyproj.CRS) -> tuple[VerticalDatum | None, str]:
 
 TILE_REF = SpatialRef(pyproj.CRS.from_epsg(4326), ELLIPSOIDAL)
 CGCS2000_REF = SpatialRef(pyproj.CRS.from_epsg(4490), ELLIPSOIDAL)
-
-
-@dataclass(frozen=True, slots=True)
-class ShiftRecord:
-    """How coordinates came from one frame into another; goes into the report.
-
-    Attributes:
-        source, target: `SpatialRef.code`.
-        operation: PROJ's name of the horizontal step, with the vertical step of our own.
-        accuracy_note: a sentence on what to expect.
-        null_shift: the datums were taken as equal: no shift was applied between them.
-        assumptions: sentences; each was decided without the source saying so.
-    """
-
-    source: str
-    target: str
-    operation: str
-    accuracy_note: str
-    null_shift: bool
-    assumptions: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as a JSON object."""
-        return {
-            "source": self.source,
-            "target": self.target,
-            "operation": self.operation,
-            "accuracy_note": self.accuracy_note,
-            "null_shift": self.null_shift,
-            "assumptions": list(self.assumptions),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +348,7 @@ def transform_points(
             f"heights cannot go from {src.code} to {dst.code}: {blind.code} has no vertical datum",
             remedy="declare it: --vertical EPSG:5737, ellipsoidal, offset:METRES or grid:FILE",
         )
-    lon, lat = to_lonlat(src, xs, ys)
+    lon, lat = (new_x, new_y) if dst.same_horizontal(TILE_REF) else to_lonlat(src, xs, ys)
     shift = src.vertical.separation(lon, lat) - dst.vertical.separation(lon, lat)
     return new_x, new_y, heights + shift
 
@@ -391,18 +372,18 @@ def describe_shift(
     if src.offset is not None:
         parts.append(f"inverse of the {src.offset} shift (fixed point, under 1 mm)")
     if step.transformer is not None:
-        lon, lat = place or _middle(src.crs)
+        there = place or _middle(src.crs)
         used = step.transformer
         if used.description.startswith("unavailable"):
             # Several operations were candidates; which one ran is known only afterwards.
-            used.transform(*_run_step(TILE_REF.crs, src.crs, np.array([lon]), np.array([lat])))
+            used.transform(*_horizontal(TILE_REF, SpatialRef(src.crs), *np.array(there)))
             used = step.transformer.get_last_used_operation()
         parts.append(used.description)
-        accuracy, doubt = _accuracy(used, lon, lat)
+        accuracy, doubt = _accuracy(used, there)
         assumptions += [doubt] if doubt else []
     if step.null_shift:
-        accuracy = _null_accuracy(src.crs, dst.crs)
-        assumptions.append(_null_sentence(src.crs, dst.crs))
+        accuracy, assumed = null_shift(*((c.geodetic_crs or c).name for c in (src.crs, dst.crs)))
+        assumptions.append(assumed)
     if dst.offset is not None:
         parts.append(f"{dst.offset} shift")
     if src.vertical is not None and dst.vertical is not None and src.vertical != dst.vertical:
@@ -425,32 +406,12 @@ def _middle(crs: pyproj.CRS) -> tuple[float, float]:
     return (area.west + area.east) / 2, (area.south + area.north) / 2
 
 
-def _accuracy(used: pyproj.Transformer, lon_deg: float, lat_deg: float) -> tuple[str, str]:
-    accuracy = f"PROJ states {used.accuracy:g} m" if used.accuracy >= 0 else "not stated by PROJ"
+def _accuracy(used: pyproj.Transformer, place: tuple[float, float]) -> tuple[str, str]:
     area = used.area_of_use
-    if area is None or (area.west <= lon_deg <= area.east and area.south <= lat_deg <= area.north):
-        return accuracy, ""
-    doubt = (
-        f"{used.description!r} is meant for {area.name}; the data at {lon_deg:.3f} E, "
-        f"{lat_deg:.3f} N lies outside: expect errors of ten metres or more, or give local "
-        "parameters (+towgs84=...)"
-    )
-    return f"{accuracy}, but not at this place", doubt
-
-
-def _null_accuracy(src: pyproj.CRS, dst: pyproj.CRS) -> str:
-    names = {(c.geodetic_crs or c).name for c in (src, dst)}
-    if names <= {"WGS 84", "China Geodetic Coordinate System 2000"}:
-        return (
-            "equal at tile precision: centimetres at the epoch 2000.0 of CGCS2000; plate motion "
-            "adds some 3 cm a year to what GNSS measures today"
-        )
-    return "both datums are geocentric: within a metre or two"
-
-
-def _null_sentence(src: pyproj.CRS, dst: pyproj.CRS) -> str:
-    names = [(c.geodetic_crs or c).name for c in (src, dst)]
-    return f"{names[0]} and {names[1]} are taken as equal: no datum shift is applied"
+    # An area across the antimeridian is no Region; nothing is said about the place then.
+    known = area is not None and area.west <= area.east
+    meant_for = Region(area.west, area.south, area.east, area.north) if known else None
+    return stated_accuracy(used.description, used.accuracy, meant_for, place)
 
 
 def reframe(batch: FeatureBatch, ref: SpatialRef) -> tuple[FeatureBatch, ShiftRecord]:
