@@ -30,6 +30,19 @@ MAX_DIRECTORY_NBYTES = 1 << 28
 COMPRESSION_NONE, COMPRESSION_GZIP = 1, 2
 TILE_TYPES = {"mvt": 1, "png": 2, "jpg": 3, "webp": 4, "avif": 5}
 _HEADER = struct.Struct("<7sB11Q6B4iB2i")
+_SECTIONS = (
+    "root_offset",
+    "root_length",
+    "metadata_offset",
+    "metadata_length",
+    "leaves_offset",
+    "leaves_length",
+    "data_offset",
+    "data_length",
+    "addressed_tiles",
+    "tile_entries",
+    "tile_contents",
+)
 _FIRST_LEAF_ENTRIES = 4096
 
 
@@ -111,7 +124,7 @@ class Header:
             raise FormatError(f"PMTiles version {version}; only version {VERSION} is read")
         clustered, inner, outer, kind, low, high, w, s, e, n, zoom, lon, lat = fields[11:]
         return cls(
-            *fields[:11],
+            **dict(zip(_SECTIONS, fields[:11], strict=True)),
             clustered=clustered == 1,
             internal_compression=inner,
             tile_compression=outer,
