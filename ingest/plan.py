@@ -196,6 +196,11 @@ def _decide_kind(
     if len(shapes) > 1:
         raise ConfigError("rasters and vectors cannot be one asset: ingest them one by one")
     raster = shapes == {"raster"}
+    if raster and len(sources) > 1:
+        raise ConfigError(
+            f"{len(sources)} rasters were named: put the sheets of one asset into a folder, or "
+            "into a VRT, and name that"
+        )
     if options.kind is not None:
         if raster != (options.kind in ("terrain", "imagery")):
             raise SourceError(

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ingest.readers.base import ReadOptions, SourceReader
 from ingest.readers.geoparquet import GeoParquetReader
+from ingest.readers.raster import RasterReader
 from ingest.readers.vector import VectorReader
 from tiling.errors import SourceUnreadable, UnknownFormat
 
-READERS: tuple[type[SourceReader], ...] = (GeoParquetReader, VectorReader)
+READERS: tuple[type[SourceReader], ...] = (GeoParquetReader, VectorReader, RasterReader)
 
 _REMEDY = (
     "readable are Shapefile (give the .shp), GeoPackage, GeoJSON, FlatGeobuf, FileGDB, DXF, CSV, "
