@@ -1,0 +1,1 @@
+"""Pure ASGI middleware: nothing here reads, wraps or holds back a response body."""
