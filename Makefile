@@ -37,11 +37,11 @@ clean:
 	rm -rf $(VENV) $(PORTAL)/node_modules $(PORTAL)/static tests/node/node_modules data/demo dist
 
 # A stamp is newer than what it was made from, so a second `make setup` does nothing.
-$(STAMPS)/python: pyproject.toml uv.lock
+$(STAMPS)/python: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: apt-get install python3.11 python3.11-venv, or PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'uv>=0.5,<1'
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv sync --frozen --inexact --active --group dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable . --group dev
 	mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/portal: $(PORTAL)/package.json $(PORTAL)/package-lock.json $(PORTAL)/vite.config.ts $(PORTAL)/index.html $(shell find $(PORTAL)/src -type f 2>/dev/null)
@@ -55,7 +55,7 @@ $(STAMPS)/node-tests: tests/node/package.json tests/node/package-lock.json
 	mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/bench: pyproject.toml
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv sync --frozen --inexact --active --group dev --group bench
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group bench
 	mkdir -p $(STAMPS) && touch $@
 
 # The browser test needs Chromium and a font with Chinese glyphs; nothing else comes from apt.

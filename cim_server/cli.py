@@ -255,9 +255,7 @@ def list_command(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -
 
 
 @app.command("show")
-def show_command(
-    id: str, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False
-) -> None:
+def show_command(id: str, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
     """Show one asset: metadata, versions, stores, findings."""
     with Workspace(data).open_catalog() as catalog:
         item, versions = catalog.item(id), catalog.versions(id)
@@ -278,9 +276,7 @@ def show_command(
 
 
 @app.command("versions")
-def versions_command(
-    id: str, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False
-) -> None:
+def versions_command(id: str, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
     """List the versions of an asset, newest first."""
     with Workspace(data).open_catalog() as catalog:
         item, versions = catalog.item(id), catalog.versions(id)
@@ -371,8 +367,15 @@ def check_command(
         findings, facts = check_version(workspace, item, chosen)
     broken = findings.count("error")
     if as_json:
-        _emit({"id": id, "version": chosen.number, "ok": not broken, "facts": facts,
-               "findings": findings.to_json()})
+        _emit(
+            {
+                "id": id,
+                "version": chosen.number,
+                "ok": not broken,
+                "facts": facts,
+                "findings": findings.to_json(),
+            }
+        )
     else:
         for finding in findings:
             print(f"{finding.severity}: {finding.rule}: {finding.message} ({finding.count})")
