@@ -1,0 +1,310 @@
+"""Rasters: GeoTIFF/COG, HGT, IMG, ASC, VRT, a zip with one of them, or a folder of sheets.
+
+A folder is one mosaic: its sheets share a CRS, and where they overlap the first by name wins.
+Rasters have no batches; a DEM becomes an `ElevationRaster` (`RasterReader.elevation`), an image is
+handed on as the name of one GDAL dataset (`RasterReader.dataset_path`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from ingest.readers import mosaic
+from ingest.readers.base import (
+    DEFAULT_BATCH_NBYTES,
+    Extent,
+    Kind,
+    LayerInfo,
+    ReadOptions,
+    SourceInfo,
+)
+from ingest.readers.elevation import ElevationRaster
+from ingest.readers.layers import resolve_frame
+from ingest.readers.sheets import (
+    SUFFIXES,
+    Sheet,
+    describe,
+    factor,
+    find_rasters,
+    open_raster,
+    rasters_in_zip,
+    read_heights,
+    reading,
+    windows,
+)
+from tiling.batches import FeatureBatch
+from tiling.crs import SpatialRef
+from tiling.errors import CrsMissing, NothingToTile, RasterUnsupported
+from tiling.findings import Findings
+from tiling.geoid import VerticalDatum
+from tiling.tilers.base import Progress, SilentProgress
+
+__all__ = ["ElevationRaster", "RasterReader"]
+
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"EHFA_HEADER_TAG", b"<VRTDataset")
+_ASCII_GRID = re.compile(rb"\s*(ncols|nrows|xllc|yllc|cellsize|dx|dy)", re.IGNORECASE)
+_HGT_NAME = re.compile(r"[NS]\d\d[EW]\d\d\d.*\.hgt", re.IGNORECASE)
+# Values that producers write where they have no data; and what no terrain of the Earth has.
+_USUAL_NODATA = (-9999.0, -32768.0, -32767.0, -99999.0, 32767.0, 65535.0, 9999.0, 99999.0)
+_LOWEST_M, _HIGHEST_M = -11_500.0, 9_000.0
+
+
+class RasterReader:
+    """Reads rasters; see `ingest.readers.base.SourceReader`.
+
+    Attributes:
+        findings: what was noticed, converted or assumed.
+    """
+
+    name: ClassVar[str] = "raster"
+    kind: ClassVar[Kind] = "raster"
+    findings: Findings
+
+    def __init__(self, path: Path, options: ReadOptions = ReadOptions()) -> None:  # noqa: B008
+        self.path = Path(path)
+        self.options = options
+        self.findings = Findings()
+        self._sheets: tuple[Sheet, ...] | None = None
+        self._ref: SpatialRef | None = None
+
+    @classmethod
+    def sniff(cls, path: Path) -> bool:
+        """Say whether this is a raster, by magic number or, for HGT, by name; reads 64 bytes."""
+        if path.is_dir():
+            return any(p.suffix.lower() in SUFFIXES for p in path.rglob("*"))
+        if not path.is_file():
+            return False
+        if path.suffix.lower() == ".zip":
+            with path.open("rb") as file:
+                is_zip = file.read(4) == b"PK\3\4"
+            return is_zip and bool(rasters_in_zip(path))
+        with path.open("rb") as file:
+            head = file.read(64)
+        by_content = head.startswith(_MAGIC) or _ASCII_GRID.match(head) is not None
+        return by_content or _HGT_NAME.fullmatch(path.name) is not None
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """The sheets, in order of priority.
+
+        Raises:
+            SourceError: a sheet is damaged or of a kind that no tiler takes, or their CRSs differ.
+        """
+        if self._sheets is None:
+            sheets = tuple(describe(name) for name in find_rasters(self.path))
+            self._ref = self._decide_ref(sheets)
+            self._sheets = sheets
+        return self._sheets
+
+    @property
+    def ref(self) -> SpatialRef | None:
+        """The frame, declared or embedded; None when there is none."""
+        return self._ref if self.sheets else None
+
+    def info(self) -> SourceInfo:
+        """Return what the source holds, as one layer; reads headers only.
+
+        Raises:
+            SourceError: see `sheets`.
+        """
+        sheets = self.sheets
+        first = sheets[0]
+        boxes = [sheet.bounds for sheet in sheets]
+        extent: Extent = (
+            min(b[0] for b in boxes),
+            min(b[1] for b in boxes),
+            max(b[2] for b in boxes),
+            max(b[3] for b in boxes),
+        )
+        a, e = abs(first.transform[0]), abs(first.transform[4])
+        extra: dict[str, Any] = {
+            "driver": first.driver,
+            "sheets": len(sheets),
+            "bands": first.bands,
+            "dtype": first.dtype,
+            "width": round((extent[2] - extent[0]) / a),
+            "height": round((extent[3] - extent[1]) / e),
+            "resolution": [a, e],
+            "nodata": first.nodata,
+            "masked": first.masked,
+            "colorinterp": list(first.colorinterp),
+            "scale": first.scale,
+            "offset": first.offset,
+            "unit": first.unit,
+            "overviews": list(first.overviews),
+        }
+        layer = LayerInfo(
+            name=self.path.stem,
+            geometry_type="Raster",
+            features=0,
+            fields=(),
+            extent=extent,
+            ref=self.ref,
+            encoding=None,
+            has_z=False,
+            extra=extra,
+        )
+        files = tuple(dict.fromkeys(f for sheet in sheets for f in sheet.files))
+        nbytes = sum(f.stat().st_size for f in files)
+        return SourceInfo(
+            self.path, self.name, self.kind, (layer,), files, nbytes, tuple(self.findings)
+        )
+
+    def batches(
+        self,
+        columns: Sequence[str] | None = None,
+        region: Extent | None = None,
+        max_nbytes: int = DEFAULT_BATCH_NBYTES,
+    ) -> Iterator[FeatureBatch]:
+        """Refuse: a raster has no features.
+
+        Raises:
+            RasterUnsupported: always.
+        """
+        raise RasterUnsupported(
+            "a raster has no features",
+            source=self.path,
+            remedy="ingest it as terrain or imagery",
+        )
+
+    def dataset_path(self) -> str:
+        """Return what GDAL opens as one dataset: the file, or the text of a VRT.
+
+        A VRT stands for several sheets, and for a file whose CRS the user declared.
+
+        Raises:
+            CrsMissing: no CRS, neither declared nor embedded.
+            SourceError: see `sheets`; sheets whose bands differ.
+        """
+        ref, sheets = self._require_ref(), self.sheets
+        if len(sheets) == 1 and self.options.crs is None:
+            return sheets[0].name
+        return mosaic.mosaic_vrt(sheets, ref.crs.to_wkt())
+
+    def elevation(
+        self, vertical: VerticalDatum, progress: Progress | None = None
+    ) -> ElevationRaster:
+        """Return the heights as an elevation source, after reading every pixel once.
+
+        That pass finds the range of heights, and whatever is truncated or corrupt, before
+        anything is made of the source.
+
+        Args:
+            vertical: what the heights are counted from.
+            progress: feedback and cancellation; counts sheets.
+
+        Raises:
+            CrsMissing: no CRS, neither declared nor embedded.
+            NothingToTile: every pixel is nodata.
+            RasterUnsupported: several bands, an unknown unit, or nodata that is not declared.
+            SourceUnreadable: a block cannot be read.
+        """
+        ref, sheets = self._require_ref(), self.sheets
+        feedback = progress or SilentProgress()
+        feedback.begin("read heights", len(sheets))
+        low, high, valid, total = np.inf, -np.inf, 0, 0
+        for sheet in sheets:
+            self._check_heights(sheet)
+            with open_raster(sheet.name) as dataset, reading(sheet.name):
+                for window in windows(sheet):
+                    values = read_heights(dataset, sheet, window)
+                    data = values[np.isfinite(values)]
+                    total += values.size
+                    valid += data.size
+                    if data.size:
+                        low, high = min(low, float(data.min())), max(high, float(data.max()))
+                    feedback.advance(0)
+            feedback.advance()
+        if not valid:
+            raise NothingToTile(
+                f"all {total} pixels are nodata",
+                source=self.path,
+                remedy="check the export that made it, and the nodata value it declares",
+            )
+        self._refuse_undeclared_nodata(low, high)
+        self.findings.add(
+            "raster-nodata", "info", "pixels of the elevation model hold no data", total - valid
+        )
+        return ElevationRaster(sheets, ref.with_vertical(vertical), low, high)
+
+    def close(self) -> None:
+        """Do nothing: files are open only while they are read."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _decide_ref(self, sheets: Sequence[Sheet]) -> SpatialRef | None:
+        frames: dict[str, SpatialRef | None] = {}
+        for sheet in sheets:
+            if sheet.crs_wkt not in frames:
+                frames[sheet.crs_wkt] = resolve_frame(
+                    sheet.crs_wkt or None, self.options, self.findings
+                )
+            ref, first = frames[sheet.crs_wkt], frames[sheets[0].crs_wkt]
+            if ref is not first and not (ref and first and ref.same_horizontal(first)):
+                raise RasterUnsupported(
+                    f"the sheets have different frames: {_code(first)} of {sheets[0].name} and "
+                    f"{_code(ref)} here",
+                    source=sheet.name,
+                    remedy="bring them into one CRS with gdalwarp, or declare it with --crs when "
+                    "the files are wrong",
+                )
+        return frames[sheets[0].crs_wkt]
+
+    def _require_ref(self) -> SpatialRef:
+        if self.ref is None:
+            raise CrsMissing(
+                "the raster has no coordinate reference system",
+                source=self.path,
+                remedy="declare it: --crs EPSG:4547 (or another code)",
+            )
+        return self.ref
+
+    def _check_heights(self, sheet: Sheet) -> None:
+        if sheet.bands != 1:
+            raise RasterUnsupported(
+                f"{sheet.bands} bands: an elevation model has one",
+                source=sheet.name,
+                remedy="take the band of heights out: gdal_translate -b 1 IN OUT",
+            )
+        metres = factor(sheet)
+        if metres != 1.0:
+            self.findings.add(
+                "heights-converted", "info", f"heights in {sheet.unit} were converted to metres"
+            )
+        if (sheet.scale, sheet.offset) != (1.0, 0.0):
+            self.findings.add(
+                "heights-scaled",
+                "info",
+                f"stored values were read as value * {sheet.scale:g} + {sheet.offset:g}",
+            )
+
+    def _refuse_undeclared_nodata(self, low: float, high: float) -> None:
+        for value in (low, high):
+            if _LOWEST_M <= value <= _HIGHEST_M and value not in _USUAL_NODATA:
+                continue
+            raise RasterUnsupported(
+                f"a height of {value:g} m is no terrain of the Earth: it looks like nodata that "
+                "the file does not declare, or like another unit",
+                source=self.path,
+                remedy=f"declare it: gdal_edit.py -a_nodata {value:g} FILE (or give the band its "
+                "unit: gdal_edit.py -units ft FILE)",
+            )
+
+
+def _code(ref: SpatialRef | None) -> str:
+    return "none" if ref is None else ref.code
