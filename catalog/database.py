@@ -7,21 +7,17 @@ all. The change log entry is part of the transaction it tells of.
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import make_url
 
 from catalog import events, migrations, search
 from catalog.access import EVERYTHING, AccessFilter
+from catalog.engine import migrating, open_engine, reading, sqlite_path, writing
 from catalog.records import (
     Change,
     Collection,
@@ -36,9 +32,8 @@ from catalog.records import (
 from catalog.schema import collections, items, numbers, stores, versions
 from catalog.search import SearchPage, SearchQuery
 from tiling.bounds import Region
-from tiling.errors import CatalogError, ConfigError, Conflict, NotFound
+from tiling.errors import CatalogError, Conflict, NotFound, RecordInvalid
 
-_BUSY_SECONDS = 60
 _ITEM_COLUMNS = [items.c[name] for name in Item.__dataclass_fields__]
 
 
@@ -47,7 +42,6 @@ class Catalog:
 
     def __init__(self, engine: sa.Engine, clock: Callable[[], datetime]) -> None:
         self._engine = engine
-        self._writer = engine.execution_options(cim_write=True)
         self._clock = clock
 
     @classmethod
@@ -62,15 +56,15 @@ class Catalog:
             ConfigError: not an SQLite file.
             CatalogError: the file is damaged, cannot be opened, or is newer than this program.
         """
-        path = _sqlite_path(url)
+        path = sqlite_path(url)
         if not path.parent.is_dir():
             raise CatalogError(f"{path}: the folder {path.parent} does not exist; make it first")
-        catalog = cls(_engine(path), clock)
+        catalog = cls(open_engine(path), clock)
         try:
-            with catalog._reading() as connection:
+            with reading(catalog._engine) as connection:
                 revision = migrations.revision(connection)
             if not migrations.is_head(revision):
-                with catalog._writing() as connection:
+                with migrating(catalog._engine) as connection:
                     migrations.upgrade(connection)
         except BaseException:
             catalog.close()
@@ -92,21 +86,17 @@ class Catalog:
     ) -> None:
         self.close()
 
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        with _told(self._engine), self._engine.connect() as connection, connection.begin():
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with _told(self._engine), self._writer.connect() as connection, connection.begin():
-            yield connection
+    def _now(self) -> datetime:
+        now = self._clock()
+        if now.tzinfo is None:
+            raise RecordInvalid(f"the clock says {now} without a zone")
+        return now
 
     # Collections
 
     def ensure_collections(self, wanted: Sequence[Collection]) -> None:
         """Add collections, or bring those that exist up to date; parents before children."""
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             start = connection.scalar(sa.select(sa.func.count()).select_from(collections)) or 0
             for offset, collection in enumerate(wanted):
                 row = {name: getattr(collection, name) for name in Collection.__dataclass_fields__}
@@ -120,7 +110,7 @@ class Catalog:
         """Return every collection, in the order in which they were added."""
         columns = [collections.c[name] for name in Collection.__dataclass_fields__]
         query = sa.select(*columns).order_by(collections.c.position)
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return [Collection(*row) for row in connection.execute(query)]
 
     def collection(self, collection_id: str) -> Collection:
@@ -147,8 +137,8 @@ class Catalog:
             NotFound: the collection does not exist.
             Conflict: the asset exists and is of another kind.
         """
-        now = self._clock()
-        with self._writing() as connection:
+        now = self._now()
+        with writing(self._engine) as connection:
             if not self._upsert(connection, item, now):
                 events.append(connection, now, "create", item.id, None, {"item": item.metadata()})
             number = _next_number(connection, item.id)
@@ -167,8 +157,8 @@ class Catalog:
             NotFound: the asset or the collection does not exist.
             Conflict: the asset is of another kind.
         """
-        now = self._clock()
-        with self._writing() as connection:
+        now = self._now()
+        with writing(self._engine) as connection:
             _item(connection, item.id)
             self._upsert(connection, item, now)
             events.append(connection, now, "update", item.id, None, {"item": item.metadata()})
@@ -180,8 +170,8 @@ class Catalog:
         Raises:
             NotFound: the asset or the version does not exist.
         """
-        now = self._clock()
-        with self._writing() as connection:
+        now = self._now()
+        with writing(self._engine) as connection:
             before = _item(connection, item_id).current
             chosen = _version(connection, item_id, number)
             connection.execute(
@@ -199,8 +189,8 @@ class Catalog:
         Raises:
             NotFound: the asset does not exist.
         """
-        now = self._clock()
-        with self._writing() as connection:
+        now = self._now()
+        with writing(self._engine) as connection:
             _item(connection, item_id)
             theirs = _stores(connection, stores.c.item_id == item_id)
             ended = [number for _, number in theirs]
@@ -250,7 +240,7 @@ class Catalog:
         Raises:
             NotFound: there is none, or none that may be seen.
         """
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return _item(connection, item_id, access)
 
     def items(
@@ -265,7 +255,7 @@ class Catalog:
             query = query.where(items.c.collection == collection)
         if kind is not None:
             query = query.where(items.c.kind == kind)
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return [Item(*row) for row in connection.execute(query)]
 
     def versions(self, item_id: str) -> list[Version]:
@@ -274,7 +264,7 @@ class Catalog:
         Raises:
             NotFound: the asset does not exist.
         """
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             _item(connection, item_id)
             return _versions(connection, versions.c.item_id == item_id)
 
@@ -284,7 +274,7 @@ class Catalog:
         Raises:
             NotFound: the asset or the version does not exist.
         """
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             item = _item(connection, item_id)
             return _version(connection, item_id, item.current if number is None else number)
 
@@ -307,7 +297,7 @@ class Catalog:
         )
         if query.token is not None:
             page = page.where(items.c.id > search.id_of_token(query.token))
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             matched = connection.scalar(count) or 0
             found = [Item(*row) for row in connection.execute(page)]
             shown = found[: query.limit]
@@ -321,71 +311,13 @@ class Catalog:
 
     def changes(self, after: int = 0, limit: int = 1000) -> list[Change]:
         """Return at most `limit` changes with ``seq > after``, oldest first."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return events.read(connection, after, limit)
 
     def sequence(self) -> int:
         """Return the seq of the newest change, 0 for none: cheap, for noticing changes."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return events.last(connection)
-
-
-def _sqlite_path(url: str | Path) -> Path:
-    if isinstance(url, Path) or "://" not in url:
-        return Path(url)
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.query:
-        shown = parsed.render_as_string(hide_password=True)
-        raise ConfigError(
-            f"{shown}: the catalogue rests in an SQLite file; give its path or sqlite:///path"
-        )
-    return Path(parsed.database)
-
-
-def _engine(path: Path) -> sa.Engine:
-    engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": _BUSY_SECONDS},
-        json_serializer=_dumps,
-    )
-
-    def connected(connection: sqlite3.Connection, _record: object) -> None:
-        # We say BEGIN ourselves: the driver's own idea of transactions leaves out DDL and reads.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    def begun(connection: sa.Connection) -> None:
-        # IMMEDIATE takes the write lock before the first read: a transaction that reads first and
-        # writes later could only fail when another one wrote in between.
-        writes = connection.get_execution_options().get("cim_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    sa.event.listen(engine, "connect", connected)
-    sa.event.listen(engine, "begin", begun)
-    return engine
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-@contextmanager
-def _told(engine: sa.Engine) -> Iterator[None]:
-    """Turn the driver's complaints into errors that name the file and the remedy."""
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        path, cause = engine.url.database, error.orig
-        if "locked" in str(cause):
-            raise Conflict(
-                f"{path}: another process has been writing for {_BUSY_SECONDS} s; try again"
-            ) from error
-        remedy = "free some space" if "full" in str(cause) else "check the file and its permissions"
-        raise CatalogError(f"{path}: {cause}; {remedy}, nothing was changed") from error
 
 
 def _item(connection: sa.Connection, item_id: str, access: AccessFilter = EVERYTHING) -> Item:

@@ -13,8 +13,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from tiling.errors import RecordInvalid
-
 HEAD = "0001"
 """The revision this code reads and writes; equals the newest file in ``migrations/versions``."""
 
@@ -30,7 +28,7 @@ class Instant(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise RecordInvalid(f"the time {value} lacks a zone")
+            raise ValueError(f"the time {value} lacks a zone")
         utc = value.astimezone(UTC).replace(tzinfo=None)
         return utc.isoformat(timespec="microseconds") + "Z"
 

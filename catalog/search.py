@@ -57,6 +57,8 @@ class SearchQuery:
             _check_bbox(self.bbox)
         if self.interval is not None:
             first, last = self.interval
+            if any(end is not None and end.tzinfo is None for end in self.interval):
+                raise QueryInvalid(f"the interval {first} to {last} lacks a zone")
             if first is not None and last is not None and first > last:
                 raise QueryInvalid(f"the interval ends ({last}) before it begins ({first})")
 
