@@ -65,7 +65,7 @@ class FeatureBatch:
             self,
             ids=self.ids[index],
             geometry=self.geometry[index],
-            attributes=self.attributes.take(pa.array(index)),
+            attributes=_take_rows(self.attributes, index),
         )
 
     def column(self, name: str) -> NDArray[Any]:
@@ -87,6 +87,13 @@ class FeatureBatch:
         parts = max(1, -(-self.nbytes // max_nbytes))
         for index in np.array_split(np.arange(len(self)), min(parts, max(1, len(self)))):
             yield self.take(index)
+
+
+def _take_rows(table: pa.Table, index: NDArray[Any]) -> pa.Table:
+    if table.num_columns:
+        return table.take(pa.array(index))
+    # Arrow forgets how many rows a table without columns has once it takes from it.
+    return pa.table({"": pa.nulls(len(index))}).select([])
 
 
 class ElevationSource(Protocol):

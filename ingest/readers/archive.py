@@ -45,7 +45,8 @@ def unpack(path: Path, scratch: Path) -> None:
             _check_room(path, members, scratch)
             for member in members:
                 _unpack_member(path, archive, member, scratch)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        # RuntimeError is what zipfile raises for compression methods it does not know (Deflate64).
         raise SourceUnreadable(
             f"the archive is corrupt: {error}", source=path, remedy="copy or download it again"
         ) from error

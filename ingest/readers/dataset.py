@@ -23,7 +23,7 @@ from ingest.readers.archive import is_vector_archive, unpack
 from ingest.readers.base import ReadOptions
 from ingest.readers.shapefile import MAGIC, Shapefile
 from ingest.readers.textfile import csv_geometry_options, first_character, rewrite, text_form
-from tiling.errors import GeometryInvalid, SourceError, SourceUnreadable
+from tiling.errors import EncodingUndecided, GeometryInvalid, SourceError, SourceUnreadable
 from tiling.findings import Finding, Findings
 
 _HEAD_NBYTES = _TAIL_NBYTES = 32 * 1024
@@ -36,6 +36,8 @@ _FEATURE_MARKS = re.compile(rb'"(?:Feature|FeatureCollection|coordinates|feature
 _RAW_TEXT = "ISO-8859-1"
 # DXF versions from AutoCAD 2007 on are UTF-8.
 _DXF_UTF8_SINCE = "AC1021"
+# GDAL 3.12's own Arrow stream of FlatGeobuf hands out damaged arrays for rows without geometry.
+_CONFIG = {"flatgeobuf": {"OGR_FLATGEOBUF_STREAM_BASE_IMPL": "YES"}}
 _CONFIG_LOCK = threading.Lock()
 _GDAL_ERRORS = (
     DataSourceError,
@@ -177,7 +179,7 @@ def _prepare(path: Path, shown: Path, scratch: Path, options: ReadOptions) -> Da
     inside = tuple(sorted(p for p in path.rglob("*") if p.is_file())) if path.is_dir() else (path,)
     if kind == "gpkg" and (wal := path.with_name(path.name + "-wal")).exists():
         inside += (wal,)
-    return _dataset(path, shown, kind, inside, encoding=_BY_FORMAT)
+    return _dataset(path, shown, kind, inside, _BY_FORMAT, config=_CONFIG.get(kind))
 
 
 def _dataset(
@@ -313,6 +315,13 @@ def _refusal(dataset: Dataset, error: Exception) -> SourceError:
             f"the layer's geometry type is not supported: {text}",
             source=dataset.path,
             remedy=f"convert it first, e.g. ogr2ogr -nlt MULTIPOLYGON out.gpkg {dataset.path.name}",
+        )
+    if "UTF8" in text or isinstance(error, UnicodeDecodeError):
+        return EncodingUndecided(
+            f"it holds text that is not UTF-8, which the format ({dataset.format}) prescribes: "
+            f"{text}",
+            source=dataset.path,
+            remedy="export it again as UTF-8",
         )
     return SourceUnreadable(
         f"damaged or cut short ({dataset.format}): {text}",

@@ -150,7 +150,11 @@ def csv_geometry_options(path: Path, source: Path) -> dict[str, str]:
     except csv.Error as error:
         raise SourceUnreadable(f"not a CSV: {error}", source=source) from error
     # GDAL types columns from all of the file; numbers with leading zeros stay text.
-    typed = {"AUTODETECT_TYPE": "YES", "AUTODETECT_SIZE_LIMIT": "0"}
+    typed = {
+        "AUTODETECT_TYPE": "YES",
+        "AUTODETECT_SIZE_LIMIT": "0",
+        "EMPTY_STRING_AS_NULL": "YES",
+    }
     for x_name, y_name in zip(_X_NAMES, _Y_NAMES, strict=True):
         x, y = _column(names, x_name), _column(names, y_name)
         if x and y:

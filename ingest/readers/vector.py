@@ -136,12 +136,16 @@ class VectorReader:
             while True:
                 with gdal(layer.dataset, self.findings):
                     batch = next(stream, None)
-                if batch is None:
-                    return
+                    if batch is None:
+                        return
+                    # Offsets and UTF-8 are what a driver gets wrong, and what nobody checks later.
+                    batch.validate(full=True)
                 fids = batch.column(0).to_numpy().astype(np.int64)
                 yield ordinal, batch.select(positions), fids
                 ordinal += batch.num_rows
         finally:
+            # Even printing the stream of a closed dataset aborts the process: let go of it first.
+            del stream
             source.__exit__(None, None, None)
 
     def _attributes(
