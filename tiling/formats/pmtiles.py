@@ -75,6 +75,26 @@ class Header:
     bounds: tuple[float, float, float, float]
     center: tuple[float, float, int]
 
+    @property
+    def west(self) -> float:
+        """Western bound, degrees."""
+        return self.bounds[0]
+
+    @property
+    def south(self) -> float:
+        """Southern bound, degrees."""
+        return self.bounds[1]
+
+    @property
+    def east(self) -> float:
+        """Eastern bound, degrees."""
+        return self.bounds[2]
+
+    @property
+    def north(self) -> float:
+        """Northern bound, degrees."""
+        return self.bounds[3]
+
     def to_bytes(self) -> bytes:
         """Return the 127 bytes."""
         west, south, east, north = (round(v * 1e7) for v in self.bounds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ from tiling.formats.mvt_geometry import LINE, POINT, POLYGON, geometry_kinds
 WORLD_M = 2 * math.pi * 6378137.0
 # Tolerance in quanta: invisible, and rounding moves a vertex as far.
 TOLERANCE_QUANTA = 0.75
+# What is smaller than a pixel of a 512 px tile is left out, except at full detail.
+PIXEL_QUANTA = 8
 _STRIDE = 3
 
 Geometries = NDArray[np.object_]
@@ -43,6 +46,11 @@ def tile_side_m(zoom: int) -> float:
 def quantum_m(zoom: int) -> float:
     """Return the tile unit of a zoom in Web Mercator metres."""
     return tile_side_m(zoom) / EXTENT
+
+
+def smallest_m(zoom: int) -> float:
+    """Return the size below which a feature is left out of a zoom, Web Mercator metres."""
+    return PIXEL_QUANTA * quantum_m(zoom)
 
 
 def cells_of(
@@ -138,8 +146,8 @@ def slices(
     order = np.lexsort((owner, columns, lines))
     owner, columns, lines = owner[order], columns[order], lines[order]
     changes = np.flatnonzero((np.diff(columns) != 0) | (np.diff(lines) != 0)) + 1
-    starts = [0, *changes.tolist()] if len(owner) else []
-    for start, stop in zip(starts, [*starts[1:], len(owner)], strict=True):
+    edges = [0, *changes.tolist(), len(owner)] if len(owner) else []
+    for start, stop in pairwise(edges):
         x, y = int(columns[start]), int(lines[start])
         members = owner[start:stop]
         pieces, held = _clip(geometry[members], bounds[members], x, y, side, margin)
@@ -183,7 +191,7 @@ def to_tile(pieces: Geometries, zoom: int, x: int, y: int) -> Geometries:
     scale = np.array([EXTENT / side, -EXTENT / side])
 
     def local(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (xy - (west, north)) * scale
+        return np.asarray((xy - (west, north)) * scale)
 
     def whole(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.rint(local(xy))
@@ -192,7 +200,8 @@ def to_tile(pieces: Geometries, zoom: int, x: int, y: int) -> Geometries:
     kinds = geometry_kinds(pieces)
     broken = np.flatnonzero((kinds == POLYGON) & ~shapely.is_valid(rounded))
     if len(broken):
-        exact = shapely.transform(pieces[broken], local)
+        exact = shapely.make_valid(shapely.transform(pieces[broken], local), method="structure")
+        exact = of_dimension(np.asarray(exact, dtype=object), kinds[broken])
         snapped = shapely.set_precision(exact, 1.0, mode="valid_output")
         rounded[broken] = of_dimension(snapped, kinds[broken])
     return rounded

@@ -1,0 +1,344 @@
+"""Vector tiles: features of any kind to a pyramid of MVT.
+
+At the highest zoom every feature is present and exact to the tile unit; below it features are
+simplified under a unit, what is smaller than a pixel is left out, and tiles that would weigh too
+much keep their largest features. Everything left out is counted per zoom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+
+from tiling.batches import FeatureBatch
+from tiling.coords import morton2, unmorton2
+from tiling.crs import TILE_REF
+from tiling.errors import ConfigError, TilingError
+from tiling.schemes import WEB_MERCATOR_QUAD
+from tiling.tilers.base import Requirements, Run, TilesetInfo
+from tiling.tilers.extsort import Spool, SpoolWriter
+from tiling.tilers.pipeline import build_units
+from tiling.tilers.simplify import simplified, slices, smallest_m
+from tiling.tilers.vector_features import (
+    KEY_LEVEL,
+    SIZE,
+    Summary,
+    restore_findings,
+    spool_features,
+)
+from tiling.tilers.vector_tiles import LABEL_SUFFIX, VectorUnit, build_unit, spread
+from tiling.tilers.zoom_range import default_zooms
+
+MAX_ZOOM = 24
+TILE_NBYTES = 500_000
+# A unit's share of the data: enough to be worth a process, small enough for any memory.
+UNIT_FEATURES, UNIT_COORDINATES = 10_000, 400_000
+# A coverage is simplified as a whole, hence in memory.
+COVERAGE_COORDINATES = 1_000_000
+_OVERVIEW_FEATURES = 50_000
+_OVERVIEW_ZOOMS = 2
+_COVERAGE_SPAN = 6
+_CHUNK_ROWS = 20_000
+_BAND_SHIFT = 48
+
+
+@dataclass(frozen=True, slots=True)
+class _Band:
+    # Zooms whose units are the cells of level `low`.
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class VectorTiler:
+    """Turns features into vector tiles.
+
+    Attributes:
+        min_zoom, max_zoom: zooms to make; chosen from the features when None.
+        layer: name of the layer of features that name none in ``cim:layer``.
+        coverage: polygons that share borders (divisions): they go on sharing them at every zoom.
+        labels: add a layer ``<layer>_label`` of one point per polygon, so that viewers can write
+            names; as `coverage` when None.
+        id_column: an integer field that gives the feature ids; the ordinals in the source if None.
+        attribution: shown by viewers.
+        name: of the tileset; the layer's when empty.
+        tile_nbytes: what a compressed tile may weigh below the highest zoom.
+    """
+
+    min_zoom: int | None = None
+    max_zoom: int | None = None
+    layer: str = "features"
+    coverage: bool = False
+    labels: bool | None = None
+    id_column: str | None = None
+    attribution: str = ""
+    name: str = ""
+    tile_nbytes: int = TILE_NBYTES
+
+    kind: ClassVar[str] = "vector"
+    requirements: ClassVar[Requirements] = Requirements(TILE_REF)
+
+    def run(self, batches: Iterable[FeatureBatch], run: Run) -> TilesetInfo:
+        """Make the tiles of all features and put them into the run's writer.
+
+        Args:
+            batches: features in longitude and latitude (WGS 84, CGCS2000).
+            run: see `tiling.tilers.base.Run`.
+
+        Raises:
+            NothingToTile: there is no feature.
+            FieldInvalid: `id_column` cannot give ids.
+            ConfigError: zooms that contradict each other.
+            TilingError: the batches are not in longitude and latitude.
+            Cancelled: asked to stop.
+        """
+        features, summary = spool_features(
+            batches,
+            run.scratch / "vector-features",
+            self.layer,
+            self.id_column,
+            max(1 << 24, run.memory_nbytes // 8),
+            run.progress,
+        )
+        restore_findings(summary, run.findings)
+        low, high = self._zooms(summary)
+        cells = run.scratch / "vector-cells"
+        if self._shares_borders(features, summary, run):
+            _spool_whole(features, cells, run)
+            units = list(self._coverage_units(cells, summary, low, high))
+        else:
+            bands = _bands(summary, low, high)
+            _spool_cells(features, summary, bands, cells, run)
+            units = list(self._cell_units(cells, bands, high))
+        facts = build_units("vector-tiles", units, build_unit, run)
+        return self._info(summary, facts, low, high, run)
+
+    def _zooms(self, summary: Summary) -> tuple[int, int]:
+        low, high = default_zooms(summary)
+        if self.max_zoom is not None:
+            high = self.max_zoom
+            low = min(low, high)
+        if self.min_zoom is not None:
+            low = self.min_zoom
+            if self.max_zoom is None:
+                high = max(low, high)
+        if not 0 <= low <= high <= MAX_ZOOM:
+            raise ConfigError(f"zooms {low} to {high}: they must ascend within 0 to {MAX_ZOOM}")
+        return low, high
+
+    def _shares_borders(self, features: Spool, summary: Summary, run: Run) -> bool:
+        if not self.coverage or summary.polygons != summary.features:
+            return False
+        if summary.coordinates > COVERAGE_COORDINATES:
+            run.findings.add(
+                "coverage-too-large",
+                "info",
+                "too many vertices to simplify shared borders together; each polygon is "
+                "simplified alone, within a tile unit",
+                summary.features,
+            )
+            return False
+        _, batch = features.gather(0, 1 << 64)
+        if not shapely.coverage_is_valid(batch.geometry):
+            faulty = ~shapely.is_empty(shapely.coverage_invalid_edges(batch.geometry))
+            run.findings.add(
+                "coverage-broken",
+                "warning",
+                "polygons overlap or their shared borders differ; each is simplified alone, "
+                "within a tile unit",
+                int(faulty.sum()),
+                sorted(batch.ids[faulty].tolist()),
+            )
+            return False
+        return True
+
+    def _unit(
+        self, cells: Path, key: int, zooms: tuple[int, int], cell: tuple[int, int, int], full: int
+    ) -> VectorUnit:
+        labels = self.coverage if self.labels is None else self.labels
+        return VectorUnit(cells, key, zooms, cell, full, False, labels, self.tile_nbytes)
+
+    def _cell_units(self, cells: Path, bands: list[_Band], full: int) -> Iterator[VectorUnit]:
+        for key in Spool(cells).keys().tolist():
+            band = bands[key >> _BAND_SHIFT]
+            x, y = unmorton2([key & ((1 << _BAND_SHIFT) - 1)])
+            cell = (band.low, int(x[0]), int(y[0]))
+            yield self._unit(cells, key, (band.low, band.high), cell, full)
+
+    def _coverage_units(
+        self, cells: Path, summary: Summary, low: int, high: int
+    ) -> Iterator[VectorUnit]:
+        labels = self.labels is not False
+        for zoom in range(low, high + 1):
+            level = max(0, zoom - _COVERAGE_SPAN)
+            for cell in WEB_MERCATOR_QUAD.tiles_in(summary.region, level):
+                yield VectorUnit(
+                    cells,
+                    0,
+                    (zoom, zoom),
+                    (level, cell.x, cell.y),
+                    high,
+                    True,
+                    labels,
+                    self.tile_nbytes,
+                )
+
+    def _info(
+        self, summary: Summary, facts: list[dict[str, Any]], low: int, high: int, run: Run
+    ) -> TilesetInfo:
+        complete = sum(f["complete"] for f in facts)
+        if complete != summary.features:
+            raise TilingError(
+                f"{summary.features} features entered, {complete} are present at zoom {high}"
+            )
+        tiles, left_out = _sum(facts, "tiles"), _sum(facts, "left_out")
+        small = {str(z): summary.small[z] for z in range(low, high) if summary.small[z]}
+        collapsed = _sum(facts, "collapsed")
+        _report(run, small, collapsed, left_out, self.tile_nbytes)
+        zooms = sorted(int(z) for z in tiles)
+        west, south, east, north = summary.bounds
+        metadata = {
+            "name": self.name or self.layer,
+            "type": "overlay",
+            "format": "pbf",
+            "minzoom": zooms[0],
+            "maxzoom": zooms[-1],
+            "bounds": summary.bounds,
+            "center": [(west + east) / 2, (south + north) / 2, zooms[0]],
+            "vector_layers": _vector_layers(summary, facts),
+            "counts": {name: entry["features"] for name, entry in summary.layers.items()},
+            "tiles": tiles,
+            "dropped": {
+                "smaller_than_a_pixel": small,
+                "collapsed": collapsed,
+                "over_budget": left_out,
+            },
+            "heaviest_tile_nbytes": max(f["heaviest"] for f in facts),
+        }
+        if self.attribution:
+            metadata["attribution"] = self.attribution
+        count = sum(tiles.values())
+        return TilesetInfo(summary.region, zooms[0], zooms[-1], count, summary.features, metadata)
+
+
+def _bands(summary: Summary, low: int, high: int) -> list[_Band]:
+    # The first band holds full detail; those after it, upwards, ever fewer features.
+    top = min(KEY_LEVEL, high)
+    level = low
+    while level < top and (
+        summary.crowd[level] > UNIT_FEATURES or summary.mass[level] > UNIT_COORDINATES
+    ):
+        level += 1
+    bands = [_Band(level, high)]
+    while bands[-1].low > low:
+        above = bands[-1].low - 1
+        bands.append(_Band(max(low, above - _OVERVIEW_ZOOMS + 1), above))
+    return bands
+
+
+def _spool_whole(features: Spool, folder: Path, run: Run) -> None:
+    if Spool.is_finished(folder):
+        return
+    writer = SpoolWriter.create(folder, max(1 << 24, run.memory_nbytes // 8))
+    for _, batch in features.chunks(_CHUNK_ROWS):
+        writer.add(batch, np.zeros(len(batch), dtype=np.uint64))
+    writer.finish()
+
+
+def _spool_cells(
+    features: Spool, summary: Summary, bands: list[_Band], folder: Path, run: Run
+) -> None:
+    if Spool.is_finished(folder):
+        return
+    writer = SpoolWriter.create(folder, max(1 << 24, run.memory_nbytes // 8))
+    run.progress.begin("sort features", features.rows * len(bands))
+    for _, batch in features.chunks(_CHUNK_ROWS):
+        for number, band in enumerate(bands):
+            rows = _shown(batch, summary, band) if number else np.arange(len(batch))
+            if len(rows):
+                _add_band(writer, batch, rows, number, band)
+            run.progress.advance(len(batch))
+    writer.finish()
+
+
+def _shown(batch: FeatureBatch, summary: Summary, band: _Band) -> NDArray[np.int64]:
+    size = batch.column(SIZE)
+    points = size == 0
+    # Points have no size to go by: an even share of them goes on where they crowd.
+    share = min(1.0, _OVERVIEW_FEATURES / summary.crowd[band.low])
+    shown = np.where(points, spread(batch.ids) < share, size >= smallest_m(band.high))
+    return np.flatnonzero(shown)
+
+
+def _add_band(
+    writer: SpoolWriter, batch: FeatureBatch, rows: NDArray[np.int64], number: int, band: _Band
+) -> None:
+    geometry = batch.geometry[rows]
+    if number:
+        geometry = simplified(geometry, band.high, coverage=False)
+    cuts = list(slices(geometry, band.low, rows=rows))
+    if not cuts:
+        return
+    lengths = [len(cut.rows) for cut in cuts]
+    cells = morton2([cut.x for cut in cuts], [cut.y for cut in cuts])
+    index = np.concatenate([cut.rows for cut in cuts])
+    parts = FeatureBatch(
+        batch.ref,
+        batch.ids[index],
+        np.concatenate([cut.pieces for cut in cuts]),
+        batch.attributes.take(pa.array(index)),
+    )
+    writer.add(parts, np.repeat(cells, lengths) | np.uint64(number << _BAND_SHIFT))
+
+
+def _vector_layers(summary: Summary, facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    zooms: dict[str, tuple[int, int]] = {}
+    for fact in facts:
+        for name, (low, high) in fact["layers"].items():
+            old = zooms.get(name, (low, high))
+            zooms[name] = (min(low, old[0]), max(high, old[1]))
+    layers = []
+    for name, entry in summary.layers.items():
+        for called in (name, name + LABEL_SUFFIX):
+            if called in zooms:
+                low, high = zooms[called]
+                layers.append(
+                    {"id": called, "fields": entry["fields"], "minzoom": low, "maxzoom": high}
+                )
+    return layers
+
+
+def _sum(facts: list[dict[str, Any]], name: str) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for fact in facts:
+        for zoom, amount in fact[name].items():
+            totals[zoom] = totals.get(zoom, 0) + amount
+    return dict(sorted(totals.items(), key=lambda item: int(item[0])))
+
+
+def _report(
+    run: Run,
+    small: dict[str, int],
+    collapsed: dict[str, int],
+    left_out: dict[str, int],
+    tile_nbytes: int,
+) -> None:
+    for counts, rule, what in (
+        (small, "smaller-than-a-pixel", "features smaller than a pixel are not drawn"),
+        (collapsed, "collapsed", "thin features have no area left and are not drawn"),
+        (
+            left_out,
+            "tile-over-budget",
+            f"the smallest features of tiles over {tile_nbytes} bytes are not drawn",
+        ),
+    ):
+        for zoom, count in counts.items():
+            message = f"zoom {zoom}: {what}; they are present at full detail"
+            run.findings.add(rule, "info", message, count)

@@ -1,0 +1,358 @@
+"""The first pass of vector tiling: features into Web Mercator, measured once and spooled.
+
+Whatever later steps decide (zoom range, size of units, who is too small for a zoom) follows from
+the `Summary` of all features, so neither the size of the batches nor a resumed run shows in the
+tiles.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from numpy.typing import NDArray
+
+from tiling.batches import LAYER_COLUMN, FeatureBatch
+from tiling.bounds import Region
+from tiling.coords import morton2
+from tiling.crs import TILE_REF, SpatialRef
+from tiling.errors import FieldInvalid, NothingToTile, TilingError
+from tiling.findings import Finding, Findings
+from tiling.formats.mvt import field_types, plain_attributes
+from tiling.formats.mvt_geometry import POINT, POLYGON, geometry_kinds
+from tiling.schemes import MERCATOR_MAX_LAT_DEG, WEB_MERCATOR_QUAD
+from tiling.tilers.base import Progress
+from tiling.tilers.extsort import Spool, SpoolWriter
+from tiling.tilers.simplify import WORLD_M, cells_of, of_dimension, smallest_m
+
+MERCATOR_REF = SpatialRef.parse("EPSG:3857")
+# Columns beside the attributes. "\x00" cannot begin a field of any source format.
+SIZE, HOME_X, HOME_Y, LABEL_X, LABEL_Y, LAYER = (
+    f"\x00{name}" for name in ("size", "home_x", "home_y", "label_x", "label_y", "layer")
+)
+OWN_COLUMNS = (SIZE, HOME_X, HOME_Y, LABEL_X, LABEL_Y, LAYER)
+KEY_LEVEL = 16
+_SUMMARY = "summary.json"
+_QUANTILES = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(slots=True)
+class Summary:
+    """What the first pass learnt.
+
+    Attributes:
+        features, coordinates, points, polygons: counts.
+        bounds: degrees: west, south, east, north.
+        size_m: 101 quantiles of the features' sizes (see `SIZE`), Web Mercator metres.
+        segment_m: 101 quantiles of the features' mean segment lengths, Web Mercator metres.
+        small: per zoom 0 .. 30 the lines and polygons smaller than a pixel.
+        crowd, mass: per level 0 .. `KEY_LEVEL` the most features, and the most coordinates, that
+            lie (by their centres) in one cell.
+        layers: per layer name the features and, per field, its type in ``vector_layers``.
+        findings: JSON of what was dropped and repaired.
+    """
+
+    features: int = 0
+    coordinates: int = 0
+    points: int = 0
+    polygons: int = 0
+    bounds: list[float] = field(default_factory=list)
+    size_m: list[float] = field(default_factory=list)
+    segment_m: list[float] = field(default_factory=list)
+    small: list[int] = field(default_factory=list)
+    crowd: list[int] = field(default_factory=list)
+    mass: list[int] = field(default_factory=list)
+    layers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def region(self) -> Region:
+        """The bounds as a region of no height."""
+        return Region(*self.bounds)
+
+
+def spool_features(
+    batches: Iterable[FeatureBatch],
+    folder: Path,
+    layer: str,
+    id_column: str | None,
+    run_nbytes: int,
+    progress: Progress,
+) -> tuple[Spool, Summary]:
+    """Project, measure and spool every feature; a finished spool in `folder` is taken as it is.
+
+    Args:
+        batches: features in longitude and latitude.
+        folder: where the spool rests.
+        layer: the layer of features that name none in `LAYER_COLUMN`.
+        id_column: an integer column that replaces the ordinals as feature ids.
+        run_nbytes: memory of one sorted run.
+        progress: counts features.
+
+    Returns:
+        a spool keyed by the Morton index of each feature's centre at level `KEY_LEVEL`, geometry
+        in Web Mercator metres; what was learnt.
+
+    Raises:
+        NothingToTile: there is no feature.
+        FieldInvalid: `id_column` is missing, no integer, null or negative.
+        TilingError: the batches are not in longitude and latitude.
+    """
+    path = folder / _SUMMARY
+    if Spool.is_finished(folder) and path.exists():
+        return Spool(folder), Summary(**json.loads(path.read_text(encoding="utf-8")))
+    path.unlink(missing_ok=True)
+    writer = SpoolWriter.create(folder, run_nbytes)
+    pass_ = _Pass(layer, id_column)
+    progress.begin("measure features")
+    for batch in batches:
+        progress.advance(len(batch))
+        ready, keys = pass_.take(batch)
+        if len(ready):
+            writer.add(ready, keys)
+    summary = pass_.summary()
+    spool = writer.finish()
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(asdict(summary), ensure_ascii=False), encoding="utf-8")
+    partial.rename(path)
+    return spool, summary
+
+
+class _Pass:
+    def __init__(self, layer: str, id_column: str | None) -> None:
+        self.layer = layer
+        self.id_column = id_column
+        self.total = Summary()
+        self.findings = Findings()
+        self.sizes: list[NDArray[np.float64]] = []
+        self.segments: list[NDArray[np.float64]] = []
+        self.boxes: list[NDArray[np.float64]] = []
+        self.keys: list[NDArray[np.uint64]] = []
+        self.counts: list[NDArray[np.int64]] = []
+        self.fields: dict[str, None] = {}  # in the order of the schema
+
+    def take(self, batch: FeatureBatch) -> tuple[FeatureBatch, NDArray[np.uint64]]:
+        if not batch.ref.same_horizontal(TILE_REF):
+            raise TilingError(
+                f"vector tiles are made of longitude and latitude, not of {batch.ref.code}; "
+                "reframe the batches first"
+            )
+        batch = self._clean(batch)
+        geometry = np.asarray(shapely.transform(batch.geometry, _to_mercator), dtype=object)
+        kinds = geometry_kinds(geometry)
+        bounds = shapely.bounds(geometry)
+        size = np.where(
+            kinds == POLYGON,
+            np.sqrt(shapely.area(geometry)),
+            np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]),
+        )
+        size[kinds == POINT] = 0.0
+        table = self._attributes(batch, geometry, kinds, size)
+        self._measure(batch, geometry, kinds, size)
+        middle = (bounds[:, :2] + bounds[:, 2:]) / 2
+        keys = morton2(*cells_of(middle[:, 0], middle[:, 1], KEY_LEVEL))
+        self.keys.append(keys)
+        self.counts.append(shapely.get_num_coordinates(geometry).astype(np.int64))
+        return FeatureBatch(MERCATOR_REF, self._ids(batch), geometry, table), keys
+
+    def _clean(self, batch: FeatureBatch) -> FeatureBatch:
+        geometry = np.asarray(shapely.force_2d(batch.geometry), dtype=object)
+        broken = np.flatnonzero(~shapely.is_valid(geometry))
+        kinds = np.maximum(1, shapely.get_dimensions(geometry) + 1)
+        if len(broken):
+            geometry[broken] = shapely.make_valid(geometry[broken], method="structure")
+            self.findings.add(
+                "geometry-repaired",
+                "repair",
+                "invalid geometries were made valid",
+                len(broken),
+                batch.ids[broken].tolist(),
+            )
+        geometry = of_dimension(geometry, kinds)
+        bounds = shapely.bounds(geometry)
+        polar = np.flatnonzero(np.abs(bounds[:, [1, 3]]).max(axis=1) > MERCATOR_MAX_LAT_DEG)
+        if len(polar):
+            limit = MERCATOR_MAX_LAT_DEG
+            clipped = shapely.clip_by_rect(geometry[polar], -180.0, -limit, 180.0, limit)
+            geometry[polar] = of_dimension(clipped, kinds[polar])
+            self.findings.add(
+                "outside-mercator",
+                "warning",
+                "features reach beyond 85.05 degrees of latitude and are cut there",
+                len(polar),
+                batch.ids[polar].tolist(),
+            )
+        empty = shapely.is_empty(geometry)
+        if empty.any():
+            self.findings.add(
+                "geometry-empty",
+                "drop",
+                "features without geometry are not in the tiles",
+                int(empty.sum()),
+                batch.ids[empty].tolist(),
+            )
+        cleaned = FeatureBatch(batch.ref, batch.ids, geometry, batch.attributes)
+        return cleaned.take(~empty) if empty.any() else cleaned
+
+    def _ids(self, batch: FeatureBatch) -> NDArray[np.int64]:
+        if self.id_column is None:
+            return batch.ids
+        if self.id_column not in batch.attributes.column_names:
+            raise FieldInvalid(
+                f"there is no field {self.id_column!r} for the feature ids",
+                remedy=f"name one of {', '.join(batch.attributes.column_names)}",
+            )
+        column = batch.attributes.column(self.id_column)
+        if not pa.types.is_integer(column.type) or column.null_count or _any_negative(column):
+            raise FieldInvalid(
+                f"field {self.id_column!r} ({column.type}) cannot be the feature id: ids are "
+                "whole, not negative and never null",
+                remedy="name another field, or none",
+            )
+        return np.asarray(column.to_numpy(), dtype=np.int64)
+
+    def _attributes(
+        self,
+        batch: FeatureBatch,
+        geometry: NDArray[np.object_],
+        kinds: NDArray[np.int64],
+        size: NDArray[np.float64],
+    ) -> pa.Table:
+        source = batch.attributes
+        names = pa.array([self.layer] * len(batch), pa.large_string())
+        if LAYER_COLUMN in source.column_names:
+            stated = pc.cast(source.column(LAYER_COLUMN), pa.large_string())
+            names = pc.coalesce(stated, pa.scalar(self.layer, pa.large_string()))
+            source = source.drop_columns([LAYER_COLUMN])
+        table, omitted = plain_attributes(source)
+        for name in omitted:
+            self.findings.add(
+                "attribute-omitted",
+                "drop",
+                f"field {name!r} is binary: vector tiles have no such values",
+                len(batch),
+            )
+        self._count_not_finite(source)
+        self._count_fields(names, table, len(batch))
+        home = _first_points(geometry)
+        label = home.copy()
+        areas = np.flatnonzero(kinds == POLYGON)
+        label[areas] = shapely.get_coordinates(_label_points(geometry[areas]))
+        own = [size, home[:, 0], home[:, 1], label[:, 0], label[:, 1]]
+        for name, values in zip(OWN_COLUMNS, own, strict=False):
+            table = table.append_column(name, pa.array(values))
+        return table.append_column(LAYER, names)
+
+    def _count_not_finite(self, table: pa.Table) -> None:
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if pa.types.is_floating(column.type):
+                strange = pc.sum(pc.invert(pc.is_finite(column))).as_py() or 0
+                self.findings.add(
+                    "number-not-finite",
+                    "drop",
+                    f"field {name!r}: NaN and infinite values are absent from the tiles",
+                    strange,
+                )
+
+    def _count_fields(self, names: Any, table: pa.Table, rows: int) -> None:
+        types = field_types(table.schema)
+        self.fields.update(dict.fromkeys(types))
+        for name in pc.unique(names).to_pylist():
+            mask = pc.equal(names, name)
+            entry = self.total.layers.setdefault(name, {"features": 0, "fields": {}})
+            entry["features"] += pc.sum(mask).as_py()
+            for field_name, word in types.items():
+                valid = pc.and_(mask, pc.is_valid(table.column(field_name)))
+                # A field is declared only when a tile holds it.
+                if pc.any(valid).as_py():
+                    entry["fields"].setdefault(field_name, word)
+
+    def _measure(
+        self,
+        batch: FeatureBatch,
+        geometry: NDArray[np.object_],
+        kinds: NDArray[np.int64],
+        size: NDArray[np.float64],
+    ) -> None:
+        counts = shapely.get_num_coordinates(geometry)
+        self.total.features += len(batch)
+        self.total.coordinates += int(counts.sum())
+        self.total.points += int((kinds == POINT).sum())
+        self.total.polygons += int((kinds == POLYGON).sum())
+        self.sizes.append(size)
+        drawn = kinds != POINT
+        lengths = shapely.length(geometry[drawn])
+        self.segments.append(lengths / np.maximum(counts[drawn] - 1, 1))
+        if len(batch):
+            self.boxes.append(shapely.total_bounds(batch.geometry))
+
+    def summary(self) -> Summary:
+        total = self.total
+        if not total.features:
+            raise NothingToTile(
+                "there is no feature with a geometry", remedy="check the layer and its filter"
+            )
+        boxes = np.stack(self.boxes)
+        total.bounds = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
+        total.size_m = _quantiles(self.sizes)
+        total.segment_m = _quantiles(self.segments)
+        sizes = np.concatenate(self.sizes)
+        drawn = np.sort(sizes[sizes > 0])
+        total.small = [int(np.searchsorted(drawn, smallest_m(z))) for z in range(31)]
+        total.crowd, total.mass = _crowding(np.concatenate(self.keys), np.concatenate(self.counts))
+        for entry in total.layers.values():
+            found = entry["fields"]
+            # The order of the schema, not the one in which values turned up.
+            entry["fields"] = {name: found[name] for name in self.fields if name in found}
+        total.findings = self.findings.to_json()
+        return total
+
+
+def _quantiles(parts: list[NDArray[np.float64]]) -> list[float]:
+    values = np.concatenate(parts)
+    return [] if not len(values) else [float(v) for v in np.quantile(values, _QUANTILES)]
+
+
+def _crowding(keys: NDArray[np.uint64], counts: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    crowd, mass = [], []
+    for level in range(KEY_LEVEL + 1):
+        _, cell = np.unique(keys >> np.uint64(2 * (KEY_LEVEL - level)), return_inverse=True)
+        crowd.append(int(np.bincount(cell).max()))
+        mass.append(int(np.bincount(cell, weights=counts).max()))
+    return crowd, mass
+
+
+def _to_mercator(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+    u, v = WEB_MERCATOR_QUAD.position(lonlat[:, 0], lonlat[:, 1], 0)
+    return np.stack([(u - 0.5) * WORLD_M, (0.5 - v) * WORLD_M], axis=1)
+
+
+def _first_points(geometry: NDArray[np.object_]) -> NDArray[np.float64]:
+    coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    return np.asarray(coordinates[starts], dtype=np.float64)
+
+
+def _label_points(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+    # A point well inside the largest part; the scan line of point_on_surface is chosen by GEOS
+    # so that it crosses the widest stretch at mid-height.
+    parts, owner = shapely.get_parts(polygons, return_index=True)
+    order = np.lexsort((shapely.area(parts), owner))
+    largest = order[np.flatnonzero(np.diff(owner[order], append=len(polygons)))]
+    return np.asarray(shapely.point_on_surface(parts[largest]), dtype=object)
+
+
+def _any_negative(column: pa.ChunkedArray) -> bool:
+    return bool(pc.any(pc.less(column, 0)).as_py())
+
+
+def restore_findings(summary: Summary, findings: Findings) -> None:
+    """Add what the first pass found, also when it ran in an earlier process."""
+    findings.merge(Finding.from_json(f) for f in summary.findings)

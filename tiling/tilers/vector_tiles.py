@@ -1,0 +1,254 @@
+"""The tiles of one unit of vector work: runs in a worker, knows nothing beyond its spool.
+
+A unit is a cell and a range of zooms. All its features are gathered at once, prepared per zoom,
+sliced, rounded and encoded; the loops run over zooms and tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+
+from tiling.batches import FeatureBatch
+from tiling.findings import Finding
+from tiling.formats.mvt import BUFFER, EXTENT, LayerContent, encode_tile
+from tiling.formats.mvt_geometry import LINE, POLYGON, geometry_kinds
+from tiling.tilers.extsort import Spool
+from tiling.tilers.pipeline import Tile, UnitResult, compress
+from tiling.tilers.simplify import (
+    WORLD_M,
+    Slice,
+    cells_of,
+    quantum_m,
+    simplified,
+    slices,
+    smallest_m,
+    tile_side_m,
+    to_tile,
+)
+from tiling.tilers.vector_features import (
+    HOME_X,
+    HOME_Y,
+    LABEL_X,
+    LABEL_Y,
+    LAYER,
+    OWN_COLUMNS,
+    SIZE,
+)
+
+LABEL_SUFFIX = "_label"
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: Fibonacci hashing
+
+
+@dataclass(frozen=True, slots=True)
+class VectorUnit:
+    """One unit of work; picklable.
+
+    Attributes:
+        folder: the spool of features by cell.
+        key: the spool's key of this unit.
+        zooms: first and last zoom that the unit makes.
+        cell: level, x, y of the cell whose tiles it makes.
+        full_zoom: the zoom of full detail, where nothing is simplified or left out.
+        coverage: the polygons share borders, and go on sharing them when simplified.
+        labels: add a layer of label points for polygons.
+        tile_nbytes: what a compressed tile may weigh below full detail.
+    """
+
+    folder: Path
+    key: int
+    zooms: tuple[int, int]
+    cell: tuple[int, int, int]
+    full_zoom: int
+    coverage: bool
+    labels: bool
+    tile_nbytes: int
+
+
+def spread(ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return (N,) even numbers in 0 .. 1 without pattern: who stays when points are thinned."""
+    mixed = ids.astype(np.uint64) * _MIX
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    return (mixed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+
+
+def build_unit(unit: VectorUnit) -> UnitResult:
+    """Make the tiles of a unit; facts fill while the tiles are taken."""
+    _, batch = Spool(unit.folder).gather(unit.key, unit.key + 1)
+    work = _Work(unit, batch)
+    return UnitResult(work.tiles(), work.facts, work.findings)
+
+
+class _Work:
+    def __init__(self, unit: VectorUnit, batch: FeatureBatch) -> None:
+        self.unit = unit
+        self.ids = batch.ids
+        self.geometry = batch.geometry
+        self.kinds = geometry_kinds(batch.geometry)
+        self.size = batch.column(SIZE)
+        self.home = np.stack([batch.column(HOME_X), batch.column(HOME_Y)])
+        self.label = np.stack([batch.column(LABEL_X), batch.column(LABEL_Y)])
+        layers = batch.attributes.column(LAYER).combine_chunks().dictionary_encode()
+        self.layer_names: list[str] = layers.dictionary.to_pylist()
+        self.layer_codes = layers.indices.to_numpy()
+        self.attributes = batch.attributes.drop_columns(list(OWN_COLUMNS))
+        self.facts: dict[str, Any] = {
+            "tiles": {},
+            "complete": 0,
+            "left_out": {},
+            "collapsed": {},
+            "heaviest": 0,
+            "layers": {},
+        }
+        self.findings: list[Finding] = []
+
+    def tiles(self) -> Iterator[Tile]:
+        level, x, y = self.unit.cell
+        for zoom in range(self.unit.zooms[0], self.unit.zooms[1] + 1):
+            full = zoom == self.unit.full_zoom
+            rows = np.arange(len(self.ids))
+            if not full:
+                rows = np.flatnonzero((self.size == 0) | (self.size >= smallest_m(zoom)))
+            geometry = self.geometry[rows]
+            if not full and len(rows):
+                geometry = simplified(geometry, zoom, self.unit.coverage)
+            home = np.stack(cells_of(self.home[0], self.home[1], zoom))
+            label = np.stack(cells_of(self.label[0], self.label[1], zoom))
+            for cut in slices(geometry, zoom, level, (x, y), rows):
+                at_home = (home[:, cut.rows] == [[cut.x], [cut.y]]).all(axis=0)
+                labelled = (label[:, cut.rows] == [[cut.x], [cut.y]]).all(axis=0)
+                data = self._tile(zoom, full, cut, at_home, labelled)
+                if data is not None:
+                    self._count("tiles", zoom, 1)
+                    yield Tile(f"{zoom}/{cut.x}/{cut.y}.mvt", data, "gzip")
+
+    def _tile(
+        self,
+        zoom: int,
+        full: bool,
+        cut: Slice,
+        at_home: NDArray[np.bool_],
+        labelled: NDArray[np.bool_],
+    ) -> bytes | None:
+        pieces = to_tile(cut.pieces, zoom, cut.x, cut.y)
+        data, present = self._encode(zoom, cut, pieces, labelled, np.arange(len(cut.rows)))
+        lost = np.flatnonzero(~present & at_home)
+        if full and len(lost):
+            pieces[lost] = self._smallest(cut, lost, zoom)
+            data, present = self._encode(zoom, cut, pieces, labelled, np.arange(len(cut.rows)))
+            self.findings.append(
+                Finding(
+                    "feature-enlarged",
+                    "info",
+                    "features smaller than a tile unit are drawn as one unit at full detail",
+                    len(lost),
+                    tuple(self.ids[cut.rows[lost]][:10].tolist()),
+                )
+            )
+        elif not full:
+            self._count("collapsed", zoom, int((~present & at_home).sum()))
+        if not data:
+            return None
+        packed = compress(data)
+        if len(packed) > self.unit.tile_nbytes and not full:
+            packed = self._lighter(zoom, cut, pieces, labelled, packed)
+        if full:
+            self.facts["complete"] += int((present & at_home).sum())
+        self.facts["heaviest"] = max(self.facts["heaviest"], len(packed))
+        return packed
+
+    def _lighter(
+        self,
+        zoom: int,
+        cut: Slice,
+        pieces: NDArray[np.object_],
+        labelled: NDArray[np.bool_],
+        packed: bytes,
+    ) -> bytes:
+        # The largest first; points, which have no size, by an even scatter of their ids.
+        order = np.lexsort((spread(self.ids[cut.rows]), -self.size[cut.rows]))
+        kept = len(order)
+        while len(packed) > self.unit.tile_nbytes and kept > 1:
+            kept = max(1, min(kept - 1, int(0.95 * kept * self.unit.tile_nbytes / len(packed))))
+            data, _ = self._encode(zoom, cut, pieces, labelled, np.sort(order[:kept]))
+            packed = compress(data)
+        self._count("left_out", zoom, len(order) - kept)
+        return packed
+
+    def _encode(
+        self,
+        zoom: int,
+        cut: Slice,
+        pieces: NDArray[np.object_],
+        labelled: NDArray[np.bool_],
+        chosen: NDArray[np.int64],
+    ) -> tuple[bytes, NDArray[np.bool_]]:
+        # Returns the tile and which of the slice's rows are in it.
+        contents, places = [], []
+        codes = self.layer_codes[cut.rows[chosen]]
+        for code in np.unique(codes).tolist():
+            place = chosen[codes == code]
+            name = self.layer_names[code]
+            contents.append(self._content(name, cut.rows[place], pieces[place]))
+            places.append(place)
+        for code in np.unique(codes).tolist() if self.unit.labels else ():
+            place = chosen[(codes == code) & labelled[chosen]]
+            place = place[self.kinds[cut.rows[place]] == POLYGON]
+            if len(place):
+                points = self._label_points(zoom, cut, cut.rows[place])
+                name = self.layer_names[code] + LABEL_SUFFIX
+                contents.append(self._content(name, cut.rows[place], points))
+        data, kept = encode_tile(contents)
+        present = np.zeros(len(cut.rows), dtype=bool)
+        for place, mask in zip(places, kept, strict=False):
+            present[place] = mask
+        for content, mask in zip(contents, kept, strict=True):
+            if mask.any():
+                low, high = self.facts["layers"].get(content.name, (zoom, zoom))
+                self.facts["layers"][content.name] = (min(low, zoom), max(high, zoom))
+        return data, present
+
+    def _content(
+        self, name: str, rows: NDArray[np.int64], geometry: NDArray[np.object_]
+    ) -> LayerContent:
+        return LayerContent(name, self.ids[rows], geometry, self.attributes.take(pa.array(rows)))
+
+    def _label_points(self, zoom: int, cut: Slice, rows: NDArray[np.int64]) -> NDArray[np.object_]:
+        x, y = _tile_units(self.label[:, rows], zoom, cut)
+        # Rounding must not push a label into the neighbour: it is drawn once.
+        return np.asarray(
+            shapely.points(np.clip(np.rint(x), 0, EXTENT - 1), np.clip(np.rint(y), 0, EXTENT - 1)),
+            dtype=object,
+        )
+
+    def _smallest(self, cut: Slice, lost: NDArray[np.int64], zoom: int) -> NDArray[np.object_]:
+        rows = cut.rows[lost]
+        x, y = (np.floor(v) for v in _tile_units(self.home[:, rows], zoom, cut))
+        x, y = (np.clip(v, -BUFFER, EXTENT + BUFFER - 1) for v in (x, y))
+        shapes = np.asarray(shapely.box(x, y, x + 1, y + 1), dtype=object)
+        lines = np.flatnonzero(self.kinds[rows] == LINE)
+        ends = np.stack([np.stack([x, y], axis=1), np.stack([x + 1, y], axis=1)], axis=1)
+        shapes[lines] = shapely.linestrings(ends[lines])
+        return shapes
+
+    def _count(self, fact: str, zoom: int, amount: int) -> None:
+        if amount:
+            counts = self.facts[fact]
+            counts[str(zoom)] = counts.get(str(zoom), 0) + amount
+
+
+def _tile_units(
+    places_m: NDArray[np.float64], zoom: int, cut: Slice
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    west = cut.x * tile_side_m(zoom) - WORLD_M / 2
+    north = WORLD_M / 2 - cut.y * tile_side_m(zoom)
+    unit = quantum_m(zoom)
+    return (places_m[0] - west) / unit, (north - places_m[1]) / unit
