@@ -2,7 +2,7 @@
 
 import { element, iconButton } from "./element";
 import { onLanguage, t } from "./i18n";
-import type { Picked } from "./picking";
+import type { Attribute, Picked } from "./picking";
 
 export interface AttributePanel {
   element: HTMLElement;
@@ -14,6 +14,12 @@ function written(value: unknown): string {
   if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toFixed(6)));
   if (typeof value === "object") return JSON.stringify(value);
   return String(value);
+}
+
+/** Filled properties come first, ours after the source's own, empty ones last. */
+function place({ id, value }: Attribute): number {
+  const empty = value === null || value === undefined || value === "";
+  return (empty ? 2 : 0) + (id.startsWith("cim_") ? 1 : 0);
 }
 
 /** The panel; `closed` runs when the person closes it. */
@@ -43,9 +49,7 @@ export function attributePanel(closed: () => void): AttributePanel {
     from.textContent = picked.asset
       ? `${t(`kind_${picked.asset.kind}`)} · ${picked.asset.title}`
       : t("attributes");
-    const sorted = [...picked.attributes].sort(
-      (a, b) => Number(a.id.startsWith("cim_")) - Number(b.id.startsWith("cim_")),
-    );
+    const sorted = [...picked.attributes].sort((a, b) => place(a) - place(b));
     body.replaceChildren(
       ...sorted.map(({ id, name, value }) =>
         element(

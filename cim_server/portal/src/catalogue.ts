@@ -54,8 +54,16 @@ export interface Asset {
 /** A collection with the assets in it. */
 export interface Group {
   id: string;
-  title: string;
+  /** Chinese and English title. */
+  titles: [string, string];
   assets: Asset[];
+}
+
+interface StacCollection {
+  id: string;
+  title?: string;
+  "cim:category"?: string;
+  "cim:title_en"?: string;
 }
 
 /** A request that did not bring what was asked for; the message names the address. */
@@ -128,7 +136,7 @@ function assetOf(item: StacItem): Asset | undefined {
 /** Everything in the catalogue that the portal can draw, grouped by collection. */
 export async function loadCatalogue(): Promise<Group[]> {
   const [listing, first] = await Promise.all([
-    getJson<{ collections: { id: string; title?: string }[] }>("stac/collections"),
+    getJson<{ collections: StacCollection[] }>("stac/collections"),
     getJson<StacPage>("stac/search?limit=1000"),
   ]);
   const items: StacItem[] = [];
@@ -140,18 +148,25 @@ export async function loadCatalogue(): Promise<Group[]> {
     page = await getJson<StacPage>(next.href);
   }
   const assets = items.map(assetOf).filter((asset): asset is Asset => asset !== undefined);
-  const titles = new Map(listing.collections.map((entry) => [entry.id, entry.title ?? entry.id]));
-  const ids = [...new Set([...titles.keys(), ...assets.map((asset) => asset.collection)])];
+  const known = new Map(listing.collections.map((entry) => [entry.id, entry]));
+  const ids = [...new Set([...known.keys(), ...assets.map((asset) => asset.collection)])];
   return ids
-    .map((id) => ({
-      id,
-      title: titles.get(id) ?? id,
-      assets: assets.filter((asset) => asset.collection === id),
-    }))
+    .map((id): Group => {
+      const title = known.get(id)?.title ?? id;
+      const collection = known.get(id);
+      return {
+        id,
+        titles: [collection?.["cim:category"] ?? title, collection?.["cim:title_en"] ?? title],
+        assets: assets.filter((asset) => asset.collection === id),
+      };
+    })
     .filter((group) => group.assets.length > 0);
 }
 
-/** `url` of the current version, turned into the address that never changes. */
-export function versioned(url: string, asset: Asset): string {
-  return url.replace("/current/", `/${asset.version}/`);
+/** The address of `asset`'s service that never changes; rasters take the version as a query. */
+export function versioned(asset: Asset): string {
+  if (asset.kind !== "imagery") return asset.service.replace("/current/", `/${asset.version}/`);
+  const url = new URL(asset.service);
+  url.searchParams.set("version", asset.version);
+  return url.href;
 }

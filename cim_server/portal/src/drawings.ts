@@ -94,7 +94,7 @@ async function drawImagery(globe: Globe, asset: Asset, failed: Failed): Promise<
 }
 
 async function drawVector(globe: Globe, asset: Asset, failed: Failed): Promise<Drawing> {
-  const source = await VectorSource.open(asset.service, asset.bounds);
+  const source = await VectorSource.open(asset);
   const symbol = symbolOf(asset);
   const provider = new MvtImageryProvider(source, symbol, asset, failed);
   const layer = new ImageryLayer(provider as unknown as ImageryProvider);

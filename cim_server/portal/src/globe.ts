@@ -40,10 +40,10 @@ export interface Globe {
   draw(): void;
 }
 
-// Morning light from the left of the picture, as on a shaded relief map: faces of a white model
-// differ in brightness whatever the hour and wherever the city lies.
-const lightAzimuth = CesiumMath.toRadians(-50);
-const lightAltitude = CesiumMath.toRadians(42);
+// Light from behind the viewer's left shoulder, whatever the hour and wherever the city lies: the
+// faces of a white model differ in brightness, and none that is seen lies in the dark.
+const lightAzimuth = CesiumMath.toRadians(-125);
+const lightAltitude = CesiumMath.toRadians(48);
 
 function keepLight(widget: CesiumWidget, light: DirectionalLight): void {
   const frame = new Matrix4();
@@ -97,7 +97,7 @@ export async function makeGlobe(container: HTMLElement): Promise<Globe> {
     TileMapServiceImageryProvider.fromUrl(buildModuleUrl("Assets/Textures/NaturalEarthII"), {
       credit: new Credit("Natural Earth"),
     }),
-    { saturation: 0.55, brightness: 0.72, contrast: 1.05 },
+    { saturation: 0.35, brightness: 0.7, contrast: 1.05 },
   );
   const layers = scene.imageryLayers;
   const rankOf = new Map<ImageryLayer, number>([[base, ranks.base]]);
@@ -131,7 +131,7 @@ export async function makeGlobe(container: HTMLElement): Promise<Globe> {
         offset: new HeadingPitchRange(
           0,
           CesiumMath.toRadians(wide ? -80 : pitch),
-          Math.max(sphere.radius * (wide ? 2.6 : 1.7), 400),
+          Math.max(sphere.radius * (wide ? 2.4 : 1.4), 400),
         ),
       });
       scene.requestRender();

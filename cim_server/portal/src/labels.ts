@@ -174,10 +174,12 @@ export class Labels {
       this.collection.add({
         position,
         text: name,
-        font: `600 ${size}px ${fonts}`,
+        font: `600 ${2 * size}px ${fonts}`,
+        // Drawn at twice its size and halved, so that strokes of characters stay crisp.
+        scale: 0.5,
         fillColor: fill,
         outlineColor: outline,
-        outlineWidth: 4,
+        outlineWidth: 6,
         style: LabelStyle.FILL_AND_OUTLINE,
         heightReference: HeightReference.CLAMP_TO_GROUND,
         horizontalOrigin: HorizontalOrigin.CENTER,

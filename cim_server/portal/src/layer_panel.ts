@@ -94,13 +94,22 @@ export function layerPanel(actions: RowActions): LayerPanel {
     element: wrapper,
     showGroups(groups, layers) {
       rows = [];
-      refresh = () => undefined;
+      const names: (() => void)[] = [];
+      refresh = () => names.forEach((tell) => tell());
       const sections = groups.map((group) => {
         const list = element("ul");
+        const name = element("span");
+        const heading = element(
+          "h2",
+          {},
+          name,
+          element("span", { class: "count" }, String(group.assets.length)),
+        );
+        names.push(() => (name.textContent = group.titles[currentLanguage() === "zh" ? 0 : 1]));
         const section = element(
           "section",
           { "data-collection": group.id },
-          element("h2", {}, group.title, element("span", { class: "count" }, String(group.assets.length))),
+          heading,
           list,
         );
         for (const asset of group.assets) {
@@ -109,11 +118,12 @@ export function layerPanel(actions: RowActions): LayerPanel {
           const row = layerRow(layer, actions);
           list.append(row);
           const category = String(asset.properties["cim:category"] ?? "");
-          rows.push({ section, row, text: [asset.title, asset.id, group.title, category, asset.kind].join(" ") });
+          rows.push({ section, row, text: [asset.title, asset.id, ...group.titles, category, asset.kind].join(" ") });
         }
         return section;
       });
       content.replaceChildren(...sections);
+      refresh();
       filter();
     },
     showLoading: () => note(() => [element("span", { class: "spinner" }), t("loading")]),

@@ -4,7 +4,7 @@ import type { Asset } from "./catalogue";
 import { element, icon, iconButton } from "./element";
 import { onLanguage, t, currentLanguage, type TextKey } from "./i18n";
 import type { Layer } from "./layers";
-import { showOnly } from "./layers";
+import { flyOnTerrain, showOnly } from "./layers";
 
 /** What a row asks of the page. */
 export interface RowActions {
@@ -92,7 +92,7 @@ export function layerRow(layer: Layer, actions: RowActions): HTMLLIElement {
     },
   });
   const title = element("label", { class: "layer-title", for: `layer-${asset.id}`, title: asset.title });
-  const fly = iconButton("fly", "", () => layer.flyTo());
+  const fly = iconButton("fly", "", () => void flyOnTerrain(layer, actions.layers()));
   const link = iconButton("link", "", () => actions.openServices(asset));
   const more = iconButton("more", "", () => unfold(!unfolded));
   more.classList.add("more");

@@ -87,6 +87,21 @@ export function messageOf(error: unknown): string {
   return String(error);
 }
 
+/** Fly to `layer`, on the finest terrain that lies under it. */
+export async function flyOnTerrain(layer: Layer, layers: Iterable<Layer>, seconds = 1.6): Promise<void> {
+  const [west, south, east, north] = layer.asset.bounds;
+  const [x, y] = [(west + east) / 2, (south + north) / 2];
+  const area = ({ asset: { bounds } }: Layer): number => (bounds[2] - bounds[0]) * (bounds[3] - bounds[1]);
+  const all = [...layers];
+  const under = all
+    .filter(({ asset: { kind, bounds: [left, bottom, right, top] } }) => {
+      return kind === "terrain" && left <= x && x <= right && bottom <= y && y <= top;
+    })
+    .sort((a, b) => area(a) - area(b))[0];
+  layer.flyTo(seconds);
+  if (under !== undefined && !under.visible) await showOnly(under, all);
+}
+
 /** Show `layer` and, as only one terrain can be used at a time, hide every other terrain. */
 export async function showOnly(layer: Layer, layers: Iterable<Layer>): Promise<void> {
   for (const other of layers) {

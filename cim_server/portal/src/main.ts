@@ -15,7 +15,7 @@ import { element } from "./element";
 import { makeGlobe, type Globe } from "./globe";
 import { setLanguage, currentLanguage, t, onLanguage, type Language } from "./i18n";
 import { layerPanel } from "./layer_panel";
-import { Layer, messageOf } from "./layers";
+import { Layer, flyOnTerrain, messageOf } from "./layers";
 import { legend } from "./legend";
 import { mapTools } from "./map_tools";
 import { Picker, type Picked } from "./picking";
@@ -96,13 +96,14 @@ function listen(globe: Globe): (pixel: Cartesian2) => Promise<Picked | undefined
 /** Show the first terrain and everything else, and look at the asset asked for or at the city. */
 async function openFirst(globe: Globe, groups: Group[]): Promise<void> {
   const all = [...layers.values()];
-  const terrain = all.find((layer) => layer.asset.kind === "terrain");
+  const terrains = all.filter((layer) => layer.asset.kind === "terrain");
   const asked = layers.get(new URLSearchParams(location.search).get("asset") ?? "");
   const focus = asked ?? all.find((layer) => layer.asset.kind === "buildings");
-  if (focus !== undefined) focus.flyTo(0);
-  else home(globe, groups, 0);
-  const first = all.filter((layer) => layer.asset.kind !== "terrain" || layer === terrain);
-  await Promise.all(first.map((layer) => layer.show()));
+  if (focus === undefined) home(globe, groups, 0);
+  const ground = focus && flyOnTerrain(focus, all, 0);
+  const terrain = terrains.find((layer) => layer.visible) ?? terrains[0];
+  const others = all.filter((layer) => layer.asset.kind !== "terrain");
+  await Promise.all([ground, terrain?.show(), ...others.map((layer) => layer.show())]);
 }
 
 function home(globe: Globe, groups: Group[], seconds: number): void {
@@ -157,8 +158,7 @@ async function start(): Promise<void> {
   portal.open = async (id) => {
     const layer = layers.get(id);
     if (layer === undefined) throw new RangeError(`no layer ${id}`);
-    layer.flyTo();
-    await layer.show();
+    await Promise.all([flyOnTerrain(layer, layers.values()), layer.show()]);
   };
   view.append(
     mapTools(globe, () => home(globe, groups, 1.6)),

@@ -55,6 +55,9 @@ export function mapTools(globe: Globe, home: () => void): HTMLElement {
   };
   canvas.tabIndex = 0;
   canvas.setAttribute("role", "application");
+  // A click focuses the globe too, but only keyboard users need to see where the focus is.
+  canvas.addEventListener("pointerdown", () => (canvas.dataset["pointer"] = ""));
+  canvas.addEventListener("blur", () => delete canvas.dataset["pointer"]);
   canvas.addEventListener("keydown", (event) => {
     const act = keys[event.key];
     if (act === undefined || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -21,11 +21,11 @@ const deepest = 20;
 /** How far a click may miss a line or a point, in pixels of the drawn tile. */
 const reach = 8;
 
-/** What a click found: properties, and the feature's lines in this tile (degrees). */
+/** What a click found: properties, and the feature's lines in degrees. */
 export interface VectorHit {
   asset: Asset;
   properties: Record<string, unknown>;
-  lines: [number, number][][];
+  lines(): Promise<[number, number][][]>;
 }
 
 type Rings = { x: number; y: number }[][];
@@ -47,10 +47,12 @@ function trace(context: CanvasRenderingContext2D, rings: Rings, closed: boolean)
 }
 
 /** Features of every layer of a tile but the label layers, in drawing order. */
-function* drawn(part: TilePart): Generator<[VectorTileFeature, number]> {
+function* drawn(part: TilePart): Generator<[VectorTileFeature, number, string]> {
   for (const [name, layer] of Object.entries(part.tile.layers)) {
     if (name.endsWith("_label")) continue;
-    for (let index = 0; index < layer.length; index += 1) yield [layer.feature(index), layer.extent];
+    for (let index = 0; index < layer.length; index += 1) {
+      yield [layer.feature(index), layer.extent, name];
+    }
   }
 }
 
@@ -226,21 +228,29 @@ export class MvtImageryProvider {
     const point = this.tilingScheme.projection.project(new Cartographic(longitude, latitude));
     const px = ((point.x - mercator.west) / (mercator.east - mercator.west)) * side;
     const py = ((mercator.north - point.y) / (mercator.north - mercator.south)) * side;
-    const hits: [number, VectorTileFeature][] = [];
-    for (const [feature, extent] of drawn(part)) {
+    const hits: [number, VectorTileFeature, string][] = [];
+    for (const [feature, extent, layer] of drawn(part)) {
       const rings = pixels(feature, extent, part);
       if (feature.type === 3) {
-        if (inside(rings, px, py)) hits.push([reach, feature]);
+        if (inside(rings, px, py)) hits.push([reach, feature, layer]);
       } else {
         const away = distance(rings, px, py);
-        if (away <= reach) hits.push([away, feature]);
+        if (away <= reach) hits.push([away, feature, layer]);
       }
     }
     hits.sort((a, b) => a[0] - b[0]);
-    return hits.map(([, feature]) => {
+    return hits.map(([, feature, layer]) => {
       const info = new ImageryLayerFeatureInfo();
-      const { properties } = feature;
-      info.data = { asset: this.asset, properties, lines: outline(feature, part) } satisfies VectorHit;
+      const { properties, id } = feature;
+      info.data = {
+        asset: this.asset,
+        properties,
+        lines: async () => {
+          if (id === undefined) return outline(feature, part);
+          const pieces = await this.source.pieces(part, layer, id);
+          return pieces.flatMap(([where, piece]) => outline(piece, where));
+        },
+      } satisfies VectorHit;
       return info;
     });
   }

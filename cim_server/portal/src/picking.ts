@@ -33,6 +33,7 @@ const highlight = Color.fromCssColorString("#ffb020");
 /** Reads and highlights features; holds at most one highlight. */
 export class Picker {
   private restore: () => void = () => undefined;
+  private turn = 0;
 
   constructor(
     private readonly globe: Globe,
@@ -49,6 +50,7 @@ export class Picker {
 
   /** Take the highlight away. */
   clear(): void {
+    this.turn += 1;
     this.restore();
     this.restore = () => undefined;
     this.globe.draw();
@@ -88,7 +90,10 @@ export class Picker {
     const infos: ImageryLayerFeatureInfo[] = answers ? await answers : [];
     const hit = infos.map((info) => info.data as VectorHit | undefined).find((data) => data !== undefined);
     if (hit === undefined) return undefined;
-    const drawn: Entity[] = hit.lines
+    const turn = this.turn;
+    const lines = await hit.lines();
+    if (turn !== this.turn) return undefined;
+    const drawn: Entity[] = lines
       .filter((line) => line.length > 1)
       .map((line) =>
         entities.add({

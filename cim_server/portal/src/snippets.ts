@@ -15,27 +15,23 @@ const readable = (url: string): string =>
 
 /** Tile template of a vector or imagery asset. */
 export function template(asset: Asset): string {
-  if (asset.kind === "imagery") {
-    const raster = new URL(`raster/${asset.id}/tiles/WebMercatorQuad/{z}/{x}/{y}`, serverRoot).href;
-    return readable(asset.links["xyz"] ?? raster);
-  }
-  return readable(new URL("{z}/{x}/{y}.mvt", asset.service).href);
+  return readable(asset.links["xyz"] ?? new URL("{z}/{x}/{y}.mvt", asset.service).href);
 }
 
 /** Every address of `asset`, the one that follows publications first. */
 export function addressesOf(asset: Asset): Address[] {
   const addresses: Address[] = [{ label: "urlCurrent", url: asset.service }];
-  const fixed = versioned(asset.service, asset);
+  const fixed = versioned(asset);
   if (fixed !== asset.service) addresses.push({ label: "urlVersion", url: fixed });
   if (asset.kind !== "buildings" && asset.kind !== "terrain") {
     addresses.push({ label: "urlXyz", url: template(asset) });
   }
-  if (asset.kind === "imagery" && asset.links["wmts"]) {
-    addresses.push({ label: "urlWmts", url: asset.links["wmts"] });
+  if (asset.kind === "imagery") {
+    const capabilities = `raster/${asset.id}/WMTSCapabilities.xml`;
+    addresses.push({ label: "urlWmts", url: new URL(capabilities, serverRoot).href });
   }
-  if (asset.kind === "vector" || asset.kind === "divisions") {
-    addresses.push({ label: "urlPmtiles", url: new URL("archive.pmtiles", asset.service).href });
-  }
+  const archive = asset.links["pmtiles"];
+  if (archive !== undefined) addresses.push({ label: "urlPmtiles", url: archive });
   addresses.push({ label: "urlStac", url: asset.stac });
   return addresses;
 }

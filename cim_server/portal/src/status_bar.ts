@@ -1,10 +1,21 @@
 // The bottom line: CGCS2000 longitude and latitude to a tenth of a metre, the ellipsoidal height
 // of the terrain below the pointer, the camera's height, and whether tiles are on their way.
 
-import { Cartesian2, Math as CesiumMath, ScreenSpaceEventHandler, ScreenSpaceEventType } from "cesium";
+import {
+  Cartesian2,
+  Cartesian3,
+  Cartographic,
+  EllipsoidTerrainProvider,
+  Math as CesiumMath,
+  ScreenSpaceEventHandler,
+  ScreenSpaceEventType,
+} from "cesium";
 import { element } from "./element";
 import { groundAt, type Globe } from "./globe";
 import { onLanguage, t } from "./i18n";
+
+/** Distance in metres up to which the terrain under the pointer is drawn finely enough to read. */
+const farthest_m = 50_000;
 
 /** The bar; `busy` tells whether a layer still loads. */
 export function statusBar(globe: Globe, busy: () => boolean): HTMLElement {
@@ -15,6 +26,13 @@ export function statusBar(globe: Globe, busy: () => boolean): HTMLElement {
   const bar = element("footer", { class: "status" }, position, camera, work);
   let pixel: Cartesian2 | undefined;
 
+  // From afar the globe is drawn with triangles of many kilometres, and without terrain there is
+  // no height to tell: no number rather than a wrong one.
+  const height = (ground: Cartographic): string => {
+    const away = Cartesian3.distance(Cartographic.toCartesian(ground), widget.camera.positionWC);
+    const flat = widget.scene.terrainProvider instanceof EllipsoidTerrainProvider;
+    return flat || away > farthest_m ? "—" : `${ground.height.toFixed(1)} m`;
+  };
   const tellPosition = (): void => {
     const ground = pixel && groundAt(widget, pixel);
     if (ground === undefined) {
@@ -27,7 +45,7 @@ export function statusBar(globe: Globe, busy: () => boolean): HTMLElement {
     position.textContent =
       `${t("frame")}  ${Math.abs(east).toFixed(6)}°${east < 0 ? "W" : "E"}  ` +
       `${Math.abs(north).toFixed(6)}°${north < 0 ? "S" : "N"}  ` +
-      `${t("ellipsoidalHeight")} ${ground.height.toFixed(1)} m`;
+      `${t("ellipsoidalHeight")} ${height(ground)}`;
   };
   const tellCamera = (): void => {
     const height = widget.camera.positionCartographic.height;

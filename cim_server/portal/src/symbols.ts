@@ -54,7 +54,7 @@ const themes: [RegExp, Symbol][] = [
       fill: "rgba(255, 122, 150, 0.3)",
       line: "#ff7a96",
       width: 1.5,
-      point: 6,
+      point: 4.5,
       rank: ranks.points,
       label: { color: "#ffe1e8", size: 13 },
     },

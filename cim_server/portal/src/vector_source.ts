@@ -1,8 +1,8 @@
 // Vector tiles of one asset: fetched once, kept decoded, never asked for where there are none.
 
-import { VectorTile } from "@mapbox/vector-tile";
+import { VectorTile, type VectorTileFeature } from "@mapbox/vector-tile";
 import { PbfReader } from "pbf";
-import { RequestError, getJson } from "./catalogue";
+import { RequestError, getJson, type Asset } from "./catalogue";
 import { PmtilesIndex } from "./pmtiles_index";
 
 interface TileJson {
@@ -28,6 +28,8 @@ export interface TilePart {
 }
 
 const kept = 256;
+/** Most tiles read to highlight one feature. */
+const mostPieces = 48;
 
 export class VectorSource {
   private readonly tiles = new Map<string, Promise<VectorTile | undefined>>();
@@ -43,13 +45,13 @@ export class VectorSource {
   ) {}
 
   /** The source described by the TileJSON at `url`. */
-  static async open(url: string, bounds: [number, number, number, number]): Promise<VectorSource> {
+  static async open({ service: url, bounds, links }: Asset): Promise<VectorSource> {
     const json = await getJson<TileJson>(url);
     const template = json.tiles[0];
     if (template === undefined) throw new RequestError(`${url}: TileJSON names no tiles`);
     return new VectorSource(
       new URL(template, url).href.replaceAll("%7B", "{").replaceAll("%7D", "}"),
-      new PmtilesIndex(new URL("archive.pmtiles", url).href),
+      new PmtilesIndex(links["pmtiles"] ?? new URL("archive.pmtiles", url).href),
       json.bounds ?? bounds,
       json.minzoom ?? 0,
       json.maxzoom ?? 14,
@@ -67,6 +69,28 @@ export class VectorSource {
     if (tile === undefined) return undefined;
     const share = 2 ** -up;
     return { tile, ...parent, share, left: x * share - parent.x, top: y * share - parent.y };
+  }
+
+  /** The pieces of feature `id` of `layer` in the tile of `part` and in those around it. */
+  async pieces(part: TilePart, layer: string, id: number): Promise<[TilePart, VectorTileFeature][]> {
+    const found: [TilePart, VectorTileFeature][] = [];
+    const queue: [number, number][] = [[part.x, part.y]];
+    const seen = new Set<string>();
+    while (queue.length > 0 && seen.size < mostPieces) {
+      const [x, y] = queue.shift()!;
+      if (seen.has(`${x}/${y}`) || x < 0 || y < 0 || x >= 2 ** part.z || y >= 2 ** part.z) continue;
+      seen.add(`${x}/${y}`);
+      const here = await this.part(part.z, x, y);
+      const features = here?.tile.layers[layer];
+      if (here === undefined || features === undefined) continue;
+      for (let index = 0; index < features.length; index += 1) {
+        const feature = features.feature(index);
+        if (feature.id !== id) continue;
+        found.push([here, feature]);
+        queue.push([x - 1, y], [x + 1, y], [x, y - 1], [x, y + 1]);
+      }
+    }
+    return found;
   }
 
   private tile(z: number, x: number, y: number): Promise<VectorTile | undefined> {
