@@ -10,19 +10,15 @@ everything else stays lossless.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
-import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
@@ -32,27 +28,26 @@ from tiling.errors import (
     CrsMissing,
     NothingToTile,
     RasterUnsupported,
-    SourceUnreadable,
-    StoreError,
 )
 from tiling.findings import Findings
 from tiling.tilers.base import Progress, TilesetInfo
+from tiling.tilers.cog import (
+    BLOCK,
+    LOSSLESS,
+    finish,
+    opened,
+    reading,
+    shown,
+    write_dem_cog,
+    writing,
+)
 
-_BLOCK = 512
+__all__ = ["ImageryTiler", "write_dem_cog"]
+
 _WINDOW_PIXELS = 4 * 1024 * 1024
 _SAMPLE_PIXELS = 1_000_000
 _PERCENTILES = (2.0, 98.0)
-_THREADS = "2"
-_GDAL_CACHE_MB = 128
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-_COG = {
-    "driver": "COG",
-    "BLOCKSIZE": str(_BLOCK),
-    "BIGTIFF": "IF_SAFER",
-    "NUM_THREADS": _THREADS,
-    "OVERVIEWS": "IGNORE_EXISTING",
-}
-_LOSSLESS = {"COMPRESS": "DEFLATE", "LEVEL": "6", "PREDICTOR": "YES"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +116,14 @@ class ImageryTiler:
         work = out_path.with_name(out_path.name + ".work.tif")
         part = out_path.with_name(out_path.name + ".part")
         try:
-            with _reading(dataset) as source:
+            with opened(dataset) as source:
                 _check(source)
                 look = _understand(source, findings)
                 tally = _copy(source, work, look, progress)
                 if not tally.valid:
                     raise NothingToTile(
                         "every pixel of the image is nodata or transparent",
-                        source=_shown(dataset),
+                        source=shown(dataset),
                         remedy="check the export that made it, and its nodata value",
                     )
                 place = _place(source)
@@ -140,11 +135,11 @@ class ImageryTiler:
                 tally.half_transparent,
             )
             progress.begin("cog")
-            options = _LOSSLESS
+            options = LOSSLESS
             if look.photograph:
                 options = {"COMPRESS": "JPEG", "QUALITY": str(self.quality)}
             resampling = "NEAREST" if look.palette else "AVERAGE"
-            _finish(work, part, {**options, "OVERVIEW_RESAMPLING": resampling})
+            finish(work, part, {**options, "OVERVIEW_RESAMPLING": resampling})
             metadata = _facts(part, look, rescale)
             part.rename(out_path)
         finally:
@@ -154,69 +149,8 @@ class ImageryTiler:
         return TilesetInfo(region, low, high, tiles=1, metadata=metadata)
 
 
-def write_dem_cog(dataset: str | Path, out_path: Path, progress: Progress) -> None:
-    """Write a DEM as lossless COG: same CRS, type, nodata, scale and unit.
-
-    Args:
-        dataset: what GDAL opens: a path, ``/vsizip/...`` or the text of a VRT.
-        out_path: where the COG goes.
-        progress: one step of unknown length.
-
-    Raises:
-        SourceUnreadable: the DEM cannot be read.
-        StoreError: the disk is full or not writable.
-    """
-    progress.begin("cog")
-    part = out_path.with_name(out_path.name + ".part")
-    try:
-        with _reading(dataset):
-            pass
-        _finish(dataset, part, {**_LOSSLESS, "OVERVIEW_RESAMPLING": "AVERAGE"})
-        part.rename(out_path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _reading(dataset: str | Path) -> Iterator[DatasetReader]:
-    try:
-        with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_MB), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(dataset) as source:
-                yield source
-    except RasterioError as error:
-        raise SourceUnreadable(
-            f"the raster cannot be read: {_innermost(error)}",
-            source=_shown(dataset),
-            remedy="it is truncated or corrupt: copy it again, or repair it with gdal_translate",
-        ) from error
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except RasterioError as error:
-        raise StoreError(
-            f"{path.name} cannot be written in {path.parent}: {_innermost(error)}; "
-            "free space there or check its permissions"
-        ) from error
-
-
-def _innermost(error: BaseException) -> str:
-    # rasterio says "Read failed. See previous exception for details."; GDAL's words lie below.
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error)
-
-
-def _shown(dataset: str | Path) -> str:
-    text = str(dataset)
-    return "mosaic" if text.startswith("<VRTDataset") else text
-
-
 def _check(source: DatasetReader) -> None:
-    name = _shown(source.name)
+    name = shown(source.name)
     if source.crs is None:
         raise CrsMissing(
             "the image has no coordinate reference system",
@@ -279,8 +213,8 @@ def _copy(source: DatasetReader, work: Path, look: _Look, progress: Progress) ->
         "transform": source.transform,
         "nodata": None if look.masked else source.nodata,
         "tiled": True,
-        "blockxsize": _BLOCK,
-        "blockysize": _BLOCK,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
         "bigtiff": "IF_SAFER",
     }
     if look.photograph:
@@ -288,7 +222,7 @@ def _copy(source: DatasetReader, work: Path, look: _Look, progress: Progress) ->
     stride = max(1, math.isqrt(pixels // _SAMPLE_PIXELS))
     tally, done = _Tally(), 0
     with (
-        _writing(work),
+        writing(work),
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(work, "w", **profile) as sink,
     ):
@@ -298,7 +232,7 @@ def _copy(source: DatasetReader, work: Path, look: _Look, progress: Progress) ->
         sink.scales = [source.scales[i - 1] for i in look.bands]
         sink.offsets = [source.offsets[i - 1] for i in look.bands]
         for window in _windows(source):
-            with _read_errors(source):
+            with reading(source.name):
                 values = source.read(look.bands, window=window)
                 present, partial = _present(source, look, window)
             sink.write(values, window=window)
@@ -315,19 +249,6 @@ def _copy(source: DatasetReader, work: Path, look: _Look, progress: Progress) ->
     return tally
 
 
-@contextmanager
-def _read_errors(source: DatasetReader) -> Iterator[None]:
-    # Inside the block that blames the disk for GDAL's errors, those of the source need a name.
-    try:
-        yield
-    except RasterioError as error:
-        raise SourceUnreadable(
-            f"the raster cannot be read: {_innermost(error)}",
-            source=_shown(source.name),
-            remedy="it is truncated or corrupt: copy it again, or repair it with gdal_translate",
-        ) from error
-
-
 def _present(source: DatasetReader, look: _Look, window: Window) -> tuple[NDArray[np.bool_], int]:
     if look.alpha is None:
         return source.dataset_mask(window=window) != 0, 0
@@ -340,9 +261,9 @@ def _present(source: DatasetReader, look: _Look, window: Window) -> tuple[NDArra
 
 def _windows(source: DatasetReader) -> Iterator[Window]:
     # Whole output blocks, each written once; and whole source blocks where they are tiles.
-    wide = max(1, _WINDOW_PIXELS // _BLOCK // _BLOCK) * _BLOCK
-    across = min(wide, -(-source.width // _BLOCK) * _BLOCK)
-    down = max(1, _WINDOW_PIXELS // across // _BLOCK) * _BLOCK
+    wide = max(1, _WINDOW_PIXELS // BLOCK // BLOCK) * BLOCK
+    across = min(wide, -(-source.width // BLOCK) * BLOCK)
+    down = max(1, _WINDOW_PIXELS // across // BLOCK) * BLOCK
     for top in range(0, source.height, down):
         for left in range(0, source.width, across):
             yield Window(
@@ -366,22 +287,6 @@ def _rescale(source: DatasetReader, tally: _Tally, findings: Findings) -> list[l
         f"read, per band: {shown}; the values themselves are kept",
     )
     return ranges
-
-
-def _finish(source: str | Path, part: Path, options: dict[str, str]) -> None:
-    with (
-        _writing(part),
-        rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_MB, GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(source) as dataset,
-    ):
-        rasterio.shutil.copy(dataset, part, **{**_COG, **options})
-    # GDAL notices a full disk when it closes the file, and says so only in its log. The last
-    # block of the full image lies at the end of a COG.
-    with _writing(part), rasterio.open(part) as written:
-        rows, columns = written.block_shapes[0]
-        top = (written.height - 1) // rows * rows
-        left = (written.width - 1) // columns * columns
-        written.read(window=Window(left, top, written.width - left, written.height - top))
 
 
 def _facts(part: Path, look: _Look, rescale: list[list[float]] | None) -> dict[str, Any]:
@@ -424,7 +329,7 @@ def _place(source: DatasetReader) -> tuple[Region, int, int]:
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         raise RasterUnsupported(
             f"the image reaches beyond where {ref.code} can be placed on the globe",
-            source=_shown(source.name),
+            source=shown(source.name),
             remedy="check --crs, or cut the image to the area of its CRS",
         )
     bounds = Region(
