@@ -27,7 +27,8 @@ from tiling.stores.pmtiles import PmtilesReader, PmtilesWriter
 from tiling.stores.zip3tz import ThreeTzReader, ThreeTzWriter
 from tiling.tilers.base import Progress, Run, TilesetInfo
 from tiling.tilers.buildings import BuildingsTiler
-from tiling.tilers.imagery import ImageryTiler, write_dem_cog
+from tiling.tilers.cog import write_dem_cog
+from tiling.tilers.imagery import ImageryTiler
 from tiling.tilers.terrain import TerrainTiler
 from tiling.tilers.vector import VectorTiler
 from tiling.validate.terrain import check_terrain
@@ -90,11 +91,13 @@ def make_buildings(making: Making) -> Made:
     prepared = _prepare(making)
     writer = ThreeTzWriter(making.folder / "tiles.3tz")
     options = making.plan.options
-    tiler = BuildingsTiler(min_level=options.min_zoom, max_level=options.max_zoom)
+    tiler = BuildingsTiler(
+        **_given(min_level=options.min_zoom, max_level=options.max_zoom)
+    )
     try:
         with making.report.step("tile"):
             info = tiler.run(prepared.batches(), making.run(writer))
-            tiles = writer.commit(info.metadata)
+            tiles = writer.commit()
     finally:
         writer.abort()
     _check(making, ThreeTzReader(tiles.path), info)
@@ -130,16 +133,16 @@ def make_terrain(making: Making) -> Made:
     assert vertical is not None  # the plan refuses a terrain without
     writer = ThreeTzWriter(making.folder / "tiles.3tz")
     tiler = TerrainTiler(
-        min_level=options.min_zoom or 0,
-        max_level=options.max_zoom,
+        name=plan.title,
         attribution=options.attribution,
+        **_given(min_level=options.min_zoom, max_level=options.max_zoom),
     )
     with _raster(plan) as reader:
         making.report.findings.merge(reader.findings)
         try:
             with making.report.step("tile"):
                 info = tiler.run(reader.elevation(vertical), making.run(writer))
-                tiles = writer.commit(info.metadata)
+                tiles = writer.commit()
         finally:
             writer.abort()
         cog = making.folder / "dem.tif"
@@ -170,6 +173,11 @@ MAKERS: Mapping[Kind, Maker] = {
     "vector": make_vector,
     "divisions": make_vector,
 }
+
+
+def _given(**levels: int | None) -> dict[str, Any]:
+    # A tiler's own default stands for what the user left open.
+    return {name: level for name, level in levels.items() if level is not None}
 
 
 def _prepare(making: Making) -> Prepared:
