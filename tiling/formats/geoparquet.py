@@ -1,0 +1,288 @@
+"""GeoParquet 1.1: features at rest, for queries and for export.
+
+Features are sorted along the Hilbert curve and carry a bounding-box column, so that a reader that
+wants a place skips the row groups elsewhere. Attributes keep their types. Written after
+https://geoparquet.org/releases/v1.1.0/.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+
+from tiling.batches import FeatureBatch
+from tiling.bounds import Region
+from tiling.crs import TILE_REF, SpatialRef
+from tiling.errors import CimError, NothingToTile, StoreError
+from tiling.hilbert import hilbert2
+from tiling.tilers.extsort import Spool, SpoolWriter
+
+FEATURE_ID = "cim_feature_id"
+ROW_GROUP_ROWS = 16_384
+_RUN_NBYTES = 256 << 20
+_CURVE_LEVEL = 24
+_KEY, _OWN_KEY = b"geo", b"cim"
+_GLOBE = (-180.0, -90.0, 180.0, 90.0)
+_PLANE = (-4.2e7, -4.2e7, 4.2e7, 4.2e7)  # zone prefixes of the easting included
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_TYPES = np.array(
+    [
+        "Point",
+        "LineString",
+        "LineString",
+        "Polygon",
+        "MultiPoint",
+        "MultiLineString",
+        "MultiPolygon",
+        "GeometryCollection",
+    ]
+)
+
+
+def write_geoparquet(
+    batches: Iterable[FeatureBatch],
+    path: Path,
+    spool_folder: Path,
+    *,
+    row_group_rows: int = ROW_GROUP_ROWS,
+) -> int:
+    """Write features, sorted by place; the file appears when it is complete.
+
+    Args:
+        batches: features of one frame; attributes of any Arrow type.
+        path: the file to make.
+        spool_folder: scratch of the sort; a finished sort found there is not repeated.
+        row_group_rows: rows that a reader takes or skips together.
+
+    Returns:
+        the number of features written.
+
+    Raises:
+        NothingToTile: there is none.
+        StoreError: the file cannot be written.
+    """
+    spool = _sorted(batches, spool_folder)
+    if spool.rows == 0 or spool.ref is None:
+        raise NothingToTile("there is no feature to write", source=path)
+    partial = path.with_name(path.name + ".part")
+    try:
+        with _Writer(partial, spool.ref) as writer:
+            for _, batch in spool.chunks(row_group_rows):
+                writer.write(batch)
+        partial.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return spool.rows
+
+
+def _sorted(batches: Iterable[FeatureBatch], folder: Path) -> Spool:
+    if Spool.is_finished(folder):
+        return Spool(folder)
+    writer = SpoolWriter.create(folder, _RUN_NBYTES)
+    for batch in batches:
+        if len(batch):
+            writer.add(batch, _curve(batch))
+    return writer.finish()
+
+
+def _curve(batch: FeatureBatch) -> NDArray[np.uint64]:
+    # Over the whole frame, so that no other feature moves a feature's place on the curve.
+    west, south, east, north = _PLANE if batch.ref.is_projected else _GLOBE
+    bounds = shapely.bounds(batch.geometry)
+    middle = np.nan_to_num((bounds[:, :2] + bounds[:, 2:]) / 2)
+    unit = (middle - (west, south)) / (east - west, north - south)
+    last = (1 << _CURVE_LEVEL) - 1
+    cells = np.clip(unit * (last + 1), 0, last).astype(np.int64)
+    return hilbert2(cells[:, 0], cells[:, 1], _CURVE_LEVEL)
+
+
+class _Writer:
+    def __init__(self, path: Path, ref: SpatialRef) -> None:
+        self.path = path
+        self.ref = ref
+        self.parquet: pq.ParquetWriter | None = None
+        self.schema: pa.Schema | None = None
+        self.names: dict[str, str] = {}
+        self.types: set[str] = set()
+        self.boxes: list[NDArray[np.float64]] = []
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.parquet is not None:
+            self.parquet.add_key_value_metadata(
+                {
+                    _KEY: json.dumps(self._geo(), ensure_ascii=False),
+                    _OWN_KEY: json.dumps(self.names, ensure_ascii=False),
+                }
+            )
+            self.parquet.close()
+
+    def write(self, batch: FeatureBatch) -> None:
+        """Write one row group."""
+        if self.parquet is None:
+            self.names = {
+                role: _free_name(wanted, batch.attributes.column_names)
+                for role, wanted in (
+                    ("geometry", "geometry"),
+                    ("bbox", "bbox"),
+                    ("feature_id", FEATURE_ID),
+                )
+            }
+        bounds = shapely.bounds(batch.geometry)
+        corners = [pa.array(bounds[:, i], from_pandas=True) for i in range(4)]
+        table = batch.attributes
+        for role, column in (
+            ("feature_id", pa.array(batch.ids, pa.int64())),
+            ("bbox", pa.StructArray.from_arrays(corners, names=_CORNERS)),
+            ("geometry", pa.array(shapely.to_wkb(batch.geometry), pa.binary())),
+        ):
+            table = table.append_column(self.names[role], column)
+        if self.parquet is None:
+            self.schema = table.schema
+            self.parquet = pq.ParquetWriter(
+                self.path, self.schema, compression="zstd", write_page_index=True
+            )
+        self.parquet.write_table(table.cast(self.schema), row_group_size=max(1, len(batch)))
+        self.boxes.append(shapely.total_bounds(batch.geometry))
+        kinds = _TYPES[shapely.get_type_id(batch.geometry)]
+        deep = np.where(shapely.has_z(batch.geometry), " Z", "")
+        self.types.update(np.unique(np.char.add(kinds, deep)).tolist())
+
+    def _geo(self) -> dict[str, Any]:
+        boxes = np.stack(self.boxes)
+        column: dict[str, Any] = {
+            "encoding": "WKB",
+            "geometry_types": sorted(self.types),
+            "bbox": [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()],
+            "covering": {"bbox": {c: [self.names["bbox"], c] for c in _CORNERS}},
+        }
+        # Without a crs the format means OGC:CRS84, longitude first: what our features are in.
+        if not self.ref.same_horizontal(TILE_REF):
+            column["crs"] = self.ref.crs.to_json_dict()
+        name = self.names["geometry"]
+        return {"version": "1.1.0", "primary_column": name, "columns": {name: column}}
+
+
+def _free_name(wanted: str, taken: Sequence[str]) -> str:
+    # Attributes keep their names; our own columns give way.
+    lowered = {name.lower() for name in taken}
+    name, number = wanted, 2
+    while name.lower() in lowered:
+        name, number = f"{wanted}_{number}", number + 1
+    return name
+
+
+def read_geoparquet(
+    path: Path,
+    bbox: Region | Sequence[float] | None = None,
+    columns: Sequence[str] | None = None,
+) -> Iterator[FeatureBatch]:
+    """Read features that `write_geoparquet` wrote, one row group at a time.
+
+    Args:
+        path: the file.
+        bbox: west, south, east, north in the file's frame; only features whose boxes touch it are
+            given, and row groups elsewhere are not read.
+        columns: attributes to read; all when None.
+
+    Yields:
+        batches in the order of the file; ids are the features' ordinals in their source.
+
+    Raises:
+        StoreError: missing, damaged, or not written by this project.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
+    with file:
+        metadata = file.metadata.metadata or {}
+        if _KEY not in metadata or _OWN_KEY not in metadata:
+            raise StoreError(f"{path}: not a features file of this project: no {_OWN_KEY!r} entry")
+        names = json.loads(metadata[_OWN_KEY])
+        ref = _ref(path, json.loads(metadata[_KEY]))
+        own = set(names.values())
+        wanted = [n for n in file.schema_arrow.names if n not in own]
+        if columns is not None:
+            missing = [n for n in columns if n not in wanted]
+            if missing:
+                raise StoreError(f"{path}: no such attributes: {', '.join(missing)}")
+            wanted = list(columns)
+        box = None if bbox is None else np.asarray(tuple(bbox)[:4], dtype=np.float64)
+        for group in range(file.num_row_groups):
+            if box is not None and not _touches(file, group, names["bbox"], box):
+                continue
+            try:
+                table = file.read_row_group(group, [*wanted, *names.values()])
+            except (OSError, pa.ArrowException) as error:
+                raise StoreError(f"{path}: row group {group} is damaged: {error}") from error
+            batch = _batch(ref, table, names, wanted)
+            if box is not None:
+                batch = batch.take(_inside(table.column(names["bbox"]), box))
+            if len(batch):
+                yield batch
+
+
+def feature_count(path: Path) -> int:
+    """Return the number of features, from the file's footer alone."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _ref(path: Path, geo: dict[str, Any]) -> SpatialRef:
+    crs = geo["columns"][geo["primary_column"]].get("crs")
+    if crs is None:
+        return TILE_REF
+    try:
+        return SpatialRef.parse(json.dumps(crs))
+    except CimError as error:
+        raise StoreError(f"{path}: its CRS cannot be read: {error}") from error
+
+
+def _batch(
+    ref: SpatialRef, table: pa.Table, names: dict[str, str], wanted: list[str]
+) -> FeatureBatch:
+    wkb = table.column(names["geometry"]).to_numpy()
+    return FeatureBatch(
+        ref,
+        np.asarray(table.column(names["feature_id"]).to_numpy()),
+        np.asarray(shapely.from_wkb(wkb), dtype=object),
+        table.select(wanted),
+    )
+
+
+def _inside(boxes: pa.ChunkedArray, box: NDArray[np.float64]) -> NDArray[np.bool_]:
+    xmin, ymin, xmax, ymax = (c.to_numpy() for c in boxes.combine_chunks().flatten())
+    west, south, east, north = box
+    return np.asarray((xmin <= east) & (xmax >= west) & (ymin <= north) & (ymax >= south))
+
+
+def _touches(file: pq.ParquetFile, group: int, name: str, box: NDArray[np.float64]) -> bool:
+    statistics = {}
+    row_group = file.metadata.row_group(group)
+    for i in range(row_group.num_columns):
+        column = row_group.column(i)
+        if column.path_in_schema.startswith(f"{name}.") and column.statistics is not None:
+            statistics[column.path_in_schema[len(name) + 1 :]] = column.statistics
+    if any(c not in statistics or not statistics[c].has_min_max for c in _CORNERS):
+        return True
+    return bool(
+        statistics["xmin"].min <= box[2]
+        and statistics["xmax"].max >= box[0]
+        and statistics["ymin"].min <= box[3]
+        and statistics["ymax"].max >= box[1]
+    )
