@@ -89,7 +89,7 @@ class Made:
 def make_buildings(making: Making) -> Made:
     """Footprints to 3D Tiles in a 3TZ, and GeoParquet."""
     prepared = _prepare(making)
-    writer = ThreeTzWriter(making.folder / "tiles.3tz")
+    writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
     options = making.plan.options
     tiler = BuildingsTiler(
         **_given(min_level=options.min_zoom, max_level=options.max_zoom)
@@ -107,7 +107,7 @@ def make_buildings(making: Making) -> Made:
 def make_vector(making: Making) -> Made:
     """Features to vector tiles in a PMTiles, and GeoParquet."""
     prepared = _prepare(making)
-    writer = PmtilesWriter(making.folder / "tiles.pmtiles")
+    writer = PmtilesWriter(_fresh(making.folder / "tiles.pmtiles"))
     options = making.plan.options
     tiler = VectorTiler(
         min_zoom=options.min_zoom,
@@ -131,7 +131,7 @@ def make_terrain(making: Making) -> Made:
     plan, options = making.plan, making.plan.options
     vertical = plan.refs[0].vertical
     assert vertical is not None  # the plan refuses a terrain without
-    writer = ThreeTzWriter(making.folder / "tiles.3tz")
+    writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
     tiler = TerrainTiler(
         name=plan.title,
         attribution=options.attribution,
@@ -173,6 +173,13 @@ MAKERS: Mapping[Kind, Maker] = {
     "vector": make_vector,
     "divisions": make_vector,
 }
+
+
+def _fresh(path: Path) -> Path:
+    # A run that was killed between finishing a store and publishing it leaves it here; the parts
+    # it was poured from are still there too.
+    path.unlink(missing_ok=True)
+    return path
 
 
 def _given(**levels: int | None) -> dict[str, Any]:

@@ -134,6 +134,7 @@ def _source_batches(
                     name = pa.array([info.path.stem] * len(batch), type=pa.string())
                     batch = batch.with_column(LAYER_COLUMN, name)
                 yield batch
-            findings.merge(reader.findings)
+            # What opening found is in the plan already.
+            findings.merge(f for f in reader.findings if f not in info.findings)
         offset += max(layer.features, 0)
 
