@@ -67,9 +67,9 @@ _OFFSETS: dict[str, Offset] = {
 # A code with a vertical part behind a plus sign; PROJ strings begin with one and do not match.
 _COMPOUND = re.compile(r"((?:EPSG:)?\d+|(?:GCJ|BD)-?\d+(?:LL)?)\s*\+\s*(.+)", re.IGNORECASE)
 _REMEDY = "declare it: --crs EPSG:4547 (or another code), WKT, GCJ-02, BD-09"
-# Of PROJ's match confidences only these mean equal parameters (90: equal, other axis order or
-# aliases; 70: equal, another name). 25 is a guess by name.
-_CONFIDENT = 70
+# Of PROJ's match confidences, 70 and more mean equal parameters; 25 and 50 are guesses that
+# `_same_projection` has to confirm.
+_CONFIDENT, _GUESSED = 70, 25
 _STRAY_DEG = 10.0
 
 
@@ -204,9 +204,35 @@ def _canonical(crs: pyproj.CRS) -> pyproj.CRS:
 def _canonical_of(srs: str) -> pyproj.CRS:
     crs = _crs(srs)
     # A bound CRS holds the user's own datum shift, which an EPSG entry would drop.
-    code = None if crs.is_bound else crs.to_epsg(min_confidence=_CONFIDENT)
+    code = None if crs.is_bound else _epsg_of(crs)
     # Through the definition, so that what is read back is equal to the hash.
     return _crs(_definition(crs) if code is None else f"EPSG:{code}")
+
+
+def _epsg_of(crs: pyproj.CRS) -> int | None:
+    """Return the EPSG code whose parameters and datum equal those of `crs`, by whatever name."""
+    code = crs.to_epsg(min_confidence=_CONFIDENT)
+    if code is None and crs.is_projected:
+        guess = crs.to_epsg(min_confidence=_GUESSED)
+        code = guess if guess and _same_projection(crs, _crs(f"EPSG:{guess}")) else None
+    return None if code is None else int(code)
+
+
+def _same_projection(a: pyproj.CRS, b: pyproj.CRS) -> bool:
+    x, y = a.coordinate_operation, b.coordinate_operation
+    if a.datum != b.datum or x is None or y is None or x.method_code != y.method_code:
+        return False
+    mine, theirs = ({p.code: _si(p) for p in step.params} for step in (x, y))
+    units = [{axis.unit_conversion_factor for axis in c.axis_info} for c in (a, b)]
+    return (
+        units[0] == units[1]
+        and mine.keys() == theirs.keys()
+        and np.allclose([mine[code] for code in theirs], list(theirs.values()), 1e-12, 1e-12)
+    )
+
+
+def _si(parameter: Any) -> float:
+    return float(parameter.value) * float(parameter.unit_conversion_factor)
 
 
 def _definition(crs: pyproj.CRS) -> str:
@@ -232,7 +258,7 @@ def _stated_vertical(text: str, whole: str) -> tuple[VerticalDatum | None, str]:
 
 
 def _vertical_of(crs: pyproj.CRS) -> tuple[VerticalDatum | None, str]:
-    epsg = crs.to_epsg(min_confidence=_CONFIDENT)
+    epsg = _epsg_of(crs)
     name = f"EPSG:{epsg}" if epsg else crs.name
     try:
         return parse_vertical(name), ""
@@ -468,7 +494,7 @@ def _require_place(batch: FeatureBatch, moved: NDArray[np.object_], ref: Spatial
     coordinates, owner = shapely.get_coordinates(moved, return_index=True)
     bad = ~np.isfinite(coordinates).all(axis=1)
     if not bad.any():
-        bad = _far_from_use(batch.ref, ref, coordinates)
+        bad = _misplaced(batch.ref, ref, coordinates)
     if not bad.any():
         return
     raw = shapely.get_coordinates(batch.geometry)
@@ -483,22 +509,20 @@ def _require_place(batch: FeatureBatch, moved: NDArray[np.object_], ref: Spatial
     )
 
 
-def _far_from_use(
+def _misplaced(
     src: SpatialRef, dst: SpatialRef, coordinates: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Mark points many zones away from what a projected source CRS is made for.
+    """Mark points off the globe, and points many zones away from what the source CRS is made for.
 
-    Transverse Mercator answers everywhere: northings read as eastings land in the Pacific, and for
-    southern provinces still inside a box around China. No city's data strays ten degrees.
+    Steps between equal datums pass a latitude of 113 through. Transverse Mercator answers
+    everywhere: northings read as eastings land in the sea, and for southern provinces still inside
+    a box around China. No city's data strays ten degrees.
     """
+    lon, lat = to_lonlat(dst, coordinates[:, 0], coordinates[:, 1])
+    marked: NDArray[np.bool_] = (np.abs(lat) > 90.0) | (np.abs(lon) > 360.0)
     area = src.crs.area_of_use
     if area is None or not src.is_projected or area.west > area.east:
-        return np.zeros(len(coordinates), dtype=bool)
-    lon, lat = to_lonlat(dst, coordinates[:, 0], coordinates[:, 1])
-    marked: NDArray[np.bool_] = (
-        (lon < area.west - _STRAY_DEG)
-        | (lon > area.east + _STRAY_DEG)
-        | (lat < area.south - _STRAY_DEG)
-        | (lat > area.north + _STRAY_DEG)
-    )
+        return marked
+    marked |= (lon < area.west - _STRAY_DEG) | (lon > area.east + _STRAY_DEG)
+    marked |= (lat < area.south - _STRAY_DEG) | (lat > area.north + _STRAY_DEG)
     return marked
