@@ -183,7 +183,9 @@ class Glb:
             return bits[:length].astype(bool)
         if prop["type"] != "SCALAR":
             raise FormatError(f"property type {prop['type']} is not known here")
-        values = np.frombuffer(data, _NUMBERS[prop["componentType"]])
+        dtype = np.dtype(_NUMBERS[prop["componentType"]])
+        # A view of no values still has a byte: glTF allows no empty ones.
+        values = np.frombuffer(data, dtype) if length else np.empty(0, dtype)
         if len(values) != length:
             raise FormatError(f"{len(values)} values for {length} features")
         return values
