@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -440,7 +441,9 @@ def _accuracy(used: pyproj.Transformer, place: tuple[float, float]) -> tuple[str
     return stated_accuracy(used.description, used.accuracy, meant_for, place)
 
 
-def reframe(batch: FeatureBatch, ref: SpatialRef) -> tuple[FeatureBatch, ShiftRecord]:
+def reframe(
+    batch: FeatureBatch, ref: SpatialRef, source: str | Path | None = None
+) -> tuple[FeatureBatch, ShiftRecord]:
     """Bring a batch into another frame: the one conversion that features ever go through.
 
     Heights of 3D geometries are shifted when both vertical datums are known. When one is not,
@@ -449,6 +452,7 @@ def reframe(batch: FeatureBatch, ref: SpatialRef) -> tuple[FeatureBatch, ShiftRe
     Args:
         batch: N features in any frame.
         ref: the frame wanted.
+        source: the file, for messages.
 
     Returns:
         the batch in `ref` (a new one; attributes and ids shared) and how it got there.
@@ -473,7 +477,7 @@ def reframe(batch: FeatureBatch, ref: SpatialRef) -> tuple[FeatureBatch, ShiftRe
         moved[has_z] = shapely.transform(
             batch.geometry[has_z], deep, include_z=True, interleaved=False
         )
-    _require_place(batch, moved, ref)
+    _require_place(batch, moved, ref, source)
     record = describe_shift(batch.ref, target, _sample_place(moved, target))
     if blind and batch.ref.vertical is None and ref.vertical is not None:
         kept = "heights of 3D geometries are kept as they are: their vertical datum is not declared"
@@ -490,7 +494,9 @@ def _sample_place(geometry: NDArray[np.object_], ref: SpatialRef) -> tuple[float
     return float(lon[0]), float(lat[0])
 
 
-def _require_place(batch: FeatureBatch, moved: NDArray[np.object_], ref: SpatialRef) -> None:
+def _require_place(
+    batch: FeatureBatch, moved: NDArray[np.object_], ref: SpatialRef, source: str | Path | None
+) -> None:
     coordinates, owner = shapely.get_coordinates(moved, return_index=True)
     bad = ~np.isfinite(coordinates).all(axis=1)
     if not bad.any():
@@ -505,6 +511,7 @@ def _require_place(batch: FeatureBatch, moved: NDArray[np.object_], ref: Spatial
         f"{features.size} of {len(batch)} features hold coordinates that have no place in "
         f"{batch.ref.code}, e.g. {x:.10g}, {y:.10g} of feature {features[0]}"
         + (f": {diagnosis}" if diagnosis else ""),
+        source=source,
         remedy=remedy,
     )
 

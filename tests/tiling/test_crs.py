@@ -353,8 +353,8 @@ def test_coordinates_without_a_place_are_refused_and_the_mistake_is_named(
     lon = 101.0 if code == "EPSG:4542" else 113.0
     good = shapely.Point(*transform_points(TILE_REF, SpatialRef.parse(code), lon, 31.0)[:2])
     with pytest.raises(OutsideArea, match="feature 101") as refusal:
-        reframe(batch(SpatialRef.parse(code), good, shapely.Point(x, y)), TILE_REF)
-    assert "1 of 2 features" in str(refusal.value)
+        reframe(batch(SpatialRef.parse(code), good, shapely.Point(x, y)), TILE_REF, "房屋.shp")
+    assert str(refusal.value).startswith("房屋.shp: 1 of 2 features")
     assert word in refusal.value.remedy
 
 
