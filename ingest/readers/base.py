@@ -49,9 +49,10 @@ class LayerInfo:
     Attributes:
         name: the layer's name in the source.
         geometry_type: ``Point``, ``LineString``, ``Polygon``, their ``Multi`` forms,
-            ``GeometryCollection``, ``Geometry`` for a mixture, ``Raster``, or None for a table
+            ``GeometryCollection``, ``Geometry`` for a mixture, ``unsupported`` for a layer that
+            is listed but refused when it is read, ``Raster``, or None for a table
             without geometry. A ``Polygon`` layer may hold multipolygons too, as Shapefiles do.
-        features: number of rows, those without geometry included; 0 for rasters.
+        features: number of rows, those without geometry included; 0 for rasters, -1 unknown.
         fields: attribute columns in the source's order.
         extent: (xmin, ymin, xmax, ymax) in the layer's own frame; None when it is empty.
         ref: the frame, declared or embedded; None when there is none.

@@ -60,8 +60,12 @@ class Layer:
 
 def describe(dataset: Dataset, options: ReadOptions, notes: Findings) -> Iterator[Layer]:
     """Yield the layers of a dataset; what is assumed about them is added to `notes`."""
-    with gdal(dataset, notes):
-        names = [str(name) for name, _ in pyogrio.list_layers(dataset.location)]
+    try:
+        with gdal(dataset, notes):
+            names = [str(name) for name, _ in pyogrio.list_layers(dataset.location)]
+    except GeometryInvalid as error:
+        yield _unreadable(dataset, dataset.path.stem, error)
+        return
     if not names:
         raise SourceUnreadable("it holds no layer", source=dataset.path)
     for name in names:
@@ -69,8 +73,12 @@ def describe(dataset: Dataset, options: ReadOptions, notes: Findings) -> Iterato
             yield _describe_one(dataset, name, options, notes)
         except GeometryInvalid as error:
             # One layer of an exotic type must not keep the others from being read.
-            unread = LayerInfo(name, "unsupported", -1, (), None, None, None, False)
-            yield Layer(unread, dataset, name, refusal=error)
+            yield _unreadable(dataset, name, error)
+
+
+def _unreadable(dataset: Dataset, name: str, error: SourceError) -> Layer:
+    info = LayerInfo(name, "unsupported", -1, (), None, None, None, False)
+    return Layer(info, dataset, name, refusal=error)
 
 
 def _describe_one(dataset: Dataset, name: str, options: ReadOptions, notes: Findings) -> Layer:
@@ -86,7 +94,9 @@ def _describe_one(dataset: Dataset, name: str, options: ReadOptions, notes: Find
     geometry_type, has_z = _geometry_type(seen["geometry_type"])
     schema = _schema(dataset, name, notes)
     extra: dict[str, Any] = {"format": dataset.format, "driver": seen["driver"]}
-    if geometry_type == "Geometry" and seen["features"]:
+    deleted = dataset.shapefile.deleted_rows() if dataset.shapefile else 0
+    features = int(seen["features"]) - deleted
+    if geometry_type == "Geometry" and features:
         geometry_type, has_z, extra["geometry_types"] = _scan_types(dataset, name, notes)
     source_names = [f.name for f in schema]
     names = unique_names(_decoded_names(dataset, source_names, notes), notes)
@@ -106,9 +116,9 @@ def _describe_one(dataset: Dataset, name: str, options: ReadOptions, notes: Find
     info = LayerInfo(
         name,
         geometry_type,
-        int(seen["features"]),
+        features,
         fields,
-        _extent(seen["total_bounds"]) if seen["features"] else None,
+        _extent(seen["total_bounds"]) if features else None,
         _frame(dataset, seen["crs"], options, notes) if geometry_type else None,
         dataset.encoding,
         has_z,

@@ -104,6 +104,10 @@ class Shapefile:
         raw = np.fromfile(self.shx, dtype=">i4", offset=_HEADER_NBYTES)
         return raw[: len(raw) // 2 * 2].reshape(-1, 2)[:, 1].astype(np.int32)
 
+    def deleted_rows(self) -> int:
+        """Return how many rows are marked as deleted; they are never read."""
+        return sum(int((block[:, 0] == ord("*")).sum()) for block in self._record_blocks())
+
     def encoding(self, override: str | None) -> EncodingDecision:
         """Decide the encoding of names and values: ``.cpg``, then language byte, then bytes.
 

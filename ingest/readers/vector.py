@@ -34,6 +34,7 @@ from ingest.readers.dataset import Dataset, find_datasets, gdal, sniff_format
 from ingest.readers.features import FeatureStream
 from ingest.readers.layers import Layer, choose_layer, describe, frame_of
 from tiling.batches import FeatureBatch
+from tiling.errors import SourceUnreadable
 from tiling.findings import Findings
 
 _MAX_ROWS = 65_536
@@ -137,12 +138,20 @@ class VectorReader:
                 with gdal(layer.dataset, self.findings):
                     batch = next(stream, None)
                     if batch is None:
-                        return
+                        break
                     # Offsets and UTF-8 are what a driver gets wrong, and what nobody checks later.
                     batch.validate(full=True)
                 fids = batch.column(0).to_numpy().astype(np.int64)
                 yield ordinal, batch.select(positions), fids
                 ordinal += batch.num_rows
+            # Some drivers end the stream at a damaged feature without an error.
+            if ordinal != layer.info.features:
+                raise SourceUnreadable(
+                    f"damaged or cut short ({layer.dataset.format}): after {ordinal} of "
+                    f"{layer.info.features} features nothing more can be read",
+                    source=self.path,
+                    remedy="copy or export it again",
+                )
         finally:
             # Even printing the stream of a closed dataset aborts the process: let go of it first.
             del stream

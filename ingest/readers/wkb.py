@@ -132,7 +132,8 @@ def _without_measures(
         has_z = shapely.has_z(geometry)
         flat, tall = measured & ~has_z, measured & has_z
         geometry[flat] = shapely.force_2d(geometry[flat])
-        geometry[tall] = shapely.transform(geometry[tall], lambda xyz: xyz, include_z=True)
+        # Of four dimensions GEOS writes the first three: x, y, z.
+        geometry[tall] = shapely.from_wkb(shapely.to_wkb(geometry[tall], output_dimension=3))
     return geometry, measured
 
 
