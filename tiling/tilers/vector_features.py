@@ -102,7 +102,7 @@ def spool_features(
 
     Raises:
         NothingToTile: there is no feature.
-        FieldInvalid: `id_column` is missing, no integer, null or negative.
+        FieldInvalid: `id_column` is missing, no integer, null, negative or not unique.
         TilingError: the batches are not in longitude and latitude.
     """
     path = folder / _SUMMARY
@@ -136,6 +136,7 @@ class _Pass:
         self.boxes: list[NDArray[np.float64]] = []
         self.keys: list[NDArray[np.uint64]] = []
         self.counts: list[NDArray[np.int64]] = []
+        self.stated_ids: list[NDArray[np.int64]] = []  # of `id_column`, to see them unique
         self.fields: dict[str, None] = {}  # in the order of the schema
 
     def take(self, batch: FeatureBatch) -> tuple[FeatureBatch, NDArray[np.uint64]]:
@@ -216,7 +217,20 @@ class _Pass:
                 "whole, not negative and never null",
                 remedy="name another field, or none",
             )
-        return np.asarray(column.to_numpy(), dtype=np.int64)
+        ids = np.asarray(column.to_numpy(), dtype=np.int64)
+        self.stated_ids.append(ids)
+        return ids
+
+    def _require_unique_ids(self) -> None:
+        if not self.stated_ids:
+            return
+        ids, counts = np.unique(np.concatenate(self.stated_ids), return_counts=True)
+        if (counts > 1).any():
+            raise FieldInvalid(
+                f"field {self.id_column!r} cannot be the feature id: {int((counts > 1).sum())} "
+                f"values repeat, e.g. {ids[counts > 1][0]}",
+                remedy="name another field, or none",
+            )
 
     def _attributes(
         self,
@@ -299,6 +313,7 @@ class _Pass:
             raise NothingToTile(
                 "there is no feature with a geometry", remedy="check the layer and its filter"
             )
+        self._require_unique_ids()
         boxes = np.stack(self.boxes)
         total.bounds = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
         total.size_m = _quantiles(self.sizes)
