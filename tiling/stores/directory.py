@@ -20,13 +20,6 @@ from tiling.stores.base import Encoding, StoredTile, StoreInfo, media_type
 from tiling.stores.keys import check_key, is_key
 from tiling.stores.zip3tz import METADATA_KEY, metadata_json
 
-# What these begin with never looks like gzip, so a file that does was compressed for a server
-# that would send it so (ctb-tile and many others write such folders).
-_MAYBE_COMPRESSED = (
-    ".terrain", ".json", ".glb", ".gltf", ".b3dm", ".i3dm", ".cmpt", ".pnts", ".subtree", ".mvt",
-    ".pbf",
-)  # fmt: skip
-
 
 class DirectoryWriter:
     """Writes a folder of decoded tiles; see `PutTile`.
@@ -43,21 +36,22 @@ class DirectoryWriter:
         with staging.told(self.path):
             if self._part.exists():
                 shutil.rmtree(self._part)
-            self._part.mkdir()
+            self._part.mkdir(parents=True)
         self._open = True
 
     def put(self, key: str, data: bytes, encoding: Encoding = None) -> None:
         """Add a tile, decoded.
 
         Raises:
-            StoreError: the key is hostile, was put before or is also a folder, the data is damaged,
-                the disk is full, or the writer is closed.
+            StoreError: the key is hostile, was put before or is also a folder, the data is not
+                what `encoding` says, the disk is full, or the writer is closed.
         """
         self._check_open()
         check_key(key, self.path)
         if key in self._listing:
             raise StoreError(f"{self.path}: {key} was put twice")
         content = gzip_member.decode(data, encoding, f"{self.path}: {key}")
+        gzip_member.check_plain(key, content, f"{self.path}: {key}")
         target = self._part / key
         with staging.told(self.path):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +129,8 @@ class DirectoryReader:
             return None
         except OSError as error:
             raise StoreError(f"{self.path}: {key}: {error.strerror}") from error
-        packed = data[:3] == b"\x1f\x8b\x08" and key.endswith(_MAYBE_COMPRESSED)
+        # ctb-tile and others write folders of tiles compressed for a server that says so.
+        packed = gzip_member.is_packed(key, data)
         etag = hashlib.sha256(data).hexdigest()[:32]
         return StoredTile(data, media_type(key), "gzip" if packed else None, etag)
 

@@ -21,6 +21,13 @@ _TRAILER = struct.Struct("<II")
 _FHCRC, _FEXTRA, _FNAME, _FCOMMENT = 2, 4, 8, 16
 
 
+# What these begin with never looks like gzip, so a body that does was compressed for a client.
+_NEVER_GZIP = (
+    ".terrain", ".json", ".glb", ".gltf", ".b3dm", ".i3dm", ".cmpt", ".pnts", ".subtree", ".mvt",
+    ".pbf",
+)  # fmt: skip
+
+
 class GzipMember(NamedTuple):
     """A gzip member taken apart.
 
@@ -68,6 +75,21 @@ def _end_of_header(data: bytes) -> int:
 def join(member: GzipMember) -> bytes:
     """Return the member as one body that can be sent with ``Content-Encoding: gzip``."""
     return _HEADER + member.deflate + _TRAILER.pack(member.crc32, member.size)
+
+
+def is_packed(key: str, data: bytes) -> bool:
+    """Say whether the body of a tile is a gzip member although nobody says so."""
+    return data[:3] == _HEADER[:3] and key.endswith(_NEVER_GZIP)
+
+
+def check_plain(key: str, data: bytes, what: object) -> None:
+    """Refuse a compressed body that is said to be none: no client could read what it is sent.
+
+    Raises:
+        StoreError: see `is_packed`.
+    """
+    if is_packed(key, data):
+        raise StoreError(f"{what}: the body is compressed; put it with encoding 'gzip'")
 
 
 def decode(data: bytes, encoding: Encoding, what: object, limit: int = MAX_CONTENT_NBYTES) -> bytes:

@@ -73,6 +73,7 @@ class ThreeTzWriter:
         self._seen: set[bytes] = set()
         self._offsets = array("Q")
         with staging.told(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._part.open("wb", buffering=1 << 20)
             # The directory comes last in the file; a million records need not wait in memory.
             self._central = tempfile.SpooledTemporaryFile(8 << 20, dir=str(self.path.parent))
@@ -84,8 +85,8 @@ class ThreeTzWriter:
         The CRC and size are taken from the member's trailer, not computed again.
 
         Raises:
-            StoreError: the key is hostile or was put before, the data is no gzip member, the disk
-                is full, or the writer is closed.
+            StoreError: the key is hostile or was put before, the data is not what `encoding` says,
+                the disk is full, or the writer is closed.
         """
         self._check_open()
         check_key(key, self.path)
@@ -99,6 +100,7 @@ class ThreeTzWriter:
             body, crc32, size = gzip_member.split(data, f"{self.path}: {key}")
             entry = Entry(name, UTF8, DEFLATED, crc32, len(body), size, self._offset)
         else:
+            gzip_member.check_plain(key, data, f"{self.path}: {key}")
             body = data
             crc32 = zlib.crc32(data)
             entry = Entry(name, UTF8, STORED, crc32, len(data), len(data), self._offset)
@@ -206,11 +208,11 @@ class ThreeTzReader:
         self._entries: dict[str, Entry] = {}
         self._high = self._low = self._offset = self._extent = np.empty(0, dtype=np.uint64)
         index = last_entry(fd, self._directory, INDEX_NAME.encode(), self.path)
+        self._indexed = index is not None
         if index is None:
             self._read_entries(fd)
         else:
             self._read_index(fd, index)
-        self._indexed = index is not None
 
     def _read_index(self, fd: int, entry: Entry) -> None:
         raw = self._body(fd, entry)
