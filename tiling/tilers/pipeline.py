@@ -14,12 +14,12 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
-from tiling.errors import Cancelled
+from tiling.errors import Cancelled, TilingError
 from tiling.findings import Finding
 from tiling.stores.base import Encoding, PutTile
 from tiling.tilers.base import Progress, Run
@@ -102,7 +102,12 @@ def drain(
     in_flight: int,
     progress: Progress,
 ) -> None:
-    """Run jobs with a bounded number in flight; the first failure stops the rest."""
+    """Run jobs with a bounded number in flight; the first failure stops the rest.
+
+    Raises:
+        Cancelled: asked to stop; jobs under way are finished first.
+        TilingError: a worker died.
+    """
     pending: set[Future[Any]] = set()
     try:
         for function, arguments in jobs:
@@ -111,10 +116,11 @@ def drain(
                 pending = _reap(pending, progress)
         while pending:
             pending = _reap(pending, progress)
-    except (Cancelled, KeyboardInterrupt):
-        for future in pending:
-            future.cancel()
-        raise
+    except BrokenExecutor as error:
+        raise TilingError(
+            "a worker process died, most likely for want of memory; run the same command again "
+            "with fewer --workers or less --memory: it resumes"
+        ) from error
     finally:
         wait([f for f in pending if not f.cancel()])
 
