@@ -286,3 +286,19 @@ def _touches(file: pq.ParquetFile, group: int, name: str, box: NDArray[np.float6
         and statistics["ymin"].min <= box[3]
         and statistics["ymax"].max >= box[1]
     )
+
+
+def geometry_types(path: Path) -> list[str]:
+    """Return the geometry types that a features file states, e.g. ``["MultiPolygon", "Polygon"]``.
+
+    Raises:
+        StoreError: not a readable GeoParquet file.
+    """
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
+    if _KEY not in metadata:
+        raise StoreError(f"{path}: not a GeoParquet file: no 'geo' entry")
+    geo = json.loads(metadata[_KEY])
+    return list(geo["columns"][geo["primary_column"]]["geometry_types"])
