@@ -15,18 +15,19 @@ from pathlib import Path, PurePosixPath
 from ingest.encoding import decode
 from tiling.errors import SourceUnreadable
 
-VECTOR_ENDINGS = (
+_VECTOR_ENDINGS = (
     ".shp",
     ".gpkg",
     ".geojson",
-    ".json",
     ".geojsonl",
     ".geojsons",
     ".fgb",
     ".gdbtable",
     ".dxf",
-    ".csv",
 )
+# These accompany rasters too, as notes and metadata.
+_TABLE_ENDINGS = (".json", ".csv")
+_RASTER_ENDINGS = (".tif", ".img", ".asc", ".hgt", ".vrt")
 _LANGUAGE_FLAG = 0x800
 _ENCRYPTED_FLAG = 0x1
 _RESERVE_NBYTES = 64 * 1024 * 1024
@@ -111,4 +112,8 @@ def is_vector_archive(head: bytes, tail: bytes) -> bool:
         tail: the last bytes, with the central directory.
     """
     lowered = (head + tail).lower()
-    return any(f"{ending}".encode() in lowered for ending in VECTOR_ENDINGS)
+
+    def holds(endings: tuple[str, ...]) -> bool:
+        return any(ending.encode() in lowered for ending in endings)
+
+    return holds(_VECTOR_ENDINGS) or (holds(_TABLE_ENDINGS) and not holds(_RASTER_ENDINGS))

@@ -81,6 +81,11 @@ class Dataset:
     shapefile: Shapefile | None = None
 
     @property
+    def has_one_layer(self) -> bool:
+        """Whether the format holds one layer, so that GDAL need not be asked for a list."""
+        return self.format in ("shapefile", "geojson", "geojsonseq", "flatgeobuf", "csv", "dxf")
+
+    @property
     def gdal_encoding(self) -> str | None:
         """The encoding to name to GDAL; None where the format knows its own."""
         return _RAW_TEXT if self.shapefile is not None else None
@@ -170,21 +175,36 @@ def _prepare(path: Path, shown: Path, scratch: Path, options: ReadOptions) -> Da
     scratch.mkdir(exist_ok=True)
     kind = sniff_format(path)
     if kind == "shapefile":
-        return _shapefile(path, shown, options)
+        return _shapefile(path, shown, scratch, options)
     if kind in ("geojson", "geojsonseq", "csv"):
         return _text(path, shown, kind, scratch, options)
     if kind == "dxf":
-        return _dxf(path, shown, options)
+        return _dxf(path, shown, scratch, options)
     assert kind is not None  # the caller has sniffed it
     inside = tuple(sorted(p for p in path.rglob("*") if p.is_file())) if path.is_dir() else (path,)
     if kind == "gpkg" and (wal := path.with_name(path.name + "-wal")).exists():
         inside += (wal,)
-    return _dataset(path, shown, kind, inside, _BY_FORMAT, config=_CONFIG.get(kind))
+    return _dataset(path, shown, scratch, kind, inside, _BY_FORMAT, config=_CONFIG.get(kind))
+
+
+def _location(path: Path, inside: tuple[Path, ...], scratch: Path) -> str:
+    """Return a path that pyogrio takes literally: it reads ``!`` as the seam of an archive."""
+    if "!" not in str(path):
+        return str(path)
+    parts = (path,) if path.is_dir() else inside
+    for part in parts:
+        (scratch / _without_seam(part.name)).symlink_to(part.resolve())
+    return str(scratch / _without_seam(path.name))
+
+
+def _without_seam(name: str) -> str:
+    return name.replace("!", "\uff01")  # the full-width mark
 
 
 def _dataset(
     path: Path,
     shown: Path,
+    scratch: Path,
     kind: str,
     inside: tuple[Path, ...],
     encoding: EncodingDecision,
@@ -196,7 +216,7 @@ def _dataset(
     files = inside if shown == path else (shown,)
     return Dataset(
         shown,
-        str(path),
+        _location(path, inside, scratch),
         kind,
         files,
         sum(p.stat().st_size for p in inside),
@@ -207,10 +227,12 @@ def _dataset(
     )
 
 
-def _shapefile(path: Path, shown: Path, options: ReadOptions) -> Dataset:
+def _shapefile(path: Path, shown: Path, scratch: Path, options: ReadOptions) -> Dataset:
     parts = Shapefile.open(path)
     decision = parts.encoding(options.encoding)
-    return _dataset(path, shown, "shapefile", parts.files, decision, raw_text=True, shapefile=parts)
+    return _dataset(
+        path, shown, scratch, "shapefile", parts.files, decision, raw_text=True, shapefile=parts
+    )
 
 
 def _text(path: Path, shown: Path, kind: str, scratch: Path, options: ReadOptions) -> Dataset:
@@ -218,8 +240,10 @@ def _text(path: Path, shown: Path, kind: str, scratch: Path, options: ReadOption
     array = kind == "geojson" and first_character(path, form) == "["
     plain = path
     if array or not form.is_plain:
-        plain = scratch / (path.stem + _ENDINGS[kind])
+        plain = scratch / _without_seam(path.stem + _ENDINGS[kind])
         rewrite(path, form, plain, array=array)
+    else:
+        plain = Path(_location(path, (path,), scratch))
     open_options = csv_geometry_options(plain, shown) if kind == "csv" else {}
     return Dataset(
         shown,
@@ -235,7 +259,7 @@ def _text(path: Path, shown: Path, kind: str, scratch: Path, options: ReadOption
 _ENDINGS = {"geojson": ".geojson", "geojsonseq": ".geojsonl", "csv": ".csv"}
 
 
-def _dxf(path: Path, shown: Path, options: ReadOptions) -> Dataset:
+def _dxf(path: Path, shown: Path, scratch: Path, options: ReadOptions) -> Dataset:
     with path.open("rb") as file:
         head = file.read(_HEAD_NBYTES)
         if head.startswith(b"AutoCAD Binary DXF"):
@@ -256,7 +280,7 @@ def _dxf(path: Path, shown: Path, options: ReadOptions) -> Dataset:
         lines, declared=declared, declared_by=by, override=options.encoding, source=shown
     )
     config = {"DXF_ENCODING": _RAW_TEXT}
-    return _dataset(path, shown, "dxf", (path,), decision, raw_text=True, config=config)
+    return _dataset(path, shown, scratch, "dxf", (path,), decision, raw_text=True, config=config)
 
 
 @contextmanager

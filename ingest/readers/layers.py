@@ -35,14 +35,14 @@ class Layer:
     Attributes:
         info: what readers tell about it.
         dataset: where it lies.
-        name_in_dataset: GDAL's name for it.
+        name_in_dataset: GDAL's name or number for it.
         source_names: (name in `info.fields`, name GDAL knows), in the source's order.
         refusal: why it cannot be read, if so.
     """
 
     info: LayerInfo
     dataset: Dataset
-    name_in_dataset: str
+    name_in_dataset: str | int
     source_names: tuple[tuple[str, str], ...] = ()
     refusal: SourceError | None = None
 
@@ -60,28 +60,29 @@ class Layer:
 
 def describe(dataset: Dataset, options: ReadOptions, notes: Findings) -> Iterator[Layer]:
     """Yield the layers of a dataset; what is assumed about them is added to `notes`."""
-    try:
-        with gdal(dataset, notes):
-            names = [str(name) for name, _ in pyogrio.list_layers(dataset.location)]
-    except GeometryInvalid as error:
-        yield _unreadable(dataset, dataset.path.stem, error)
-        return
-    if not names:
-        raise SourceUnreadable("it holds no layer", source=dataset.path)
-    for name in names:
+    for name in _layer_names(dataset, notes):
         try:
             yield _describe_one(dataset, name, options, notes)
         except GeometryInvalid as error:
             # One layer of an exotic type must not keep the others from being read.
-            yield _unreadable(dataset, name, error)
+            shown = name if isinstance(name, str) else dataset.path.stem
+            info = LayerInfo(shown, "unsupported", -1, (), None, None, None, False)
+            yield Layer(info, dataset, name, refusal=error)
 
 
-def _unreadable(dataset: Dataset, name: str, error: SourceError) -> Layer:
-    info = LayerInfo(name, "unsupported", -1, (), None, None, None, False)
-    return Layer(info, dataset, name, refusal=error)
+def _layer_names(dataset: Dataset, notes: Findings) -> list[str | int]:
+    if dataset.has_one_layer:
+        return [0]
+    with gdal(dataset, notes):
+        names = [str(name) for name, _ in pyogrio.list_layers(dataset.location)]
+    if not names:
+        raise SourceUnreadable("it holds no layer", source=dataset.path)
+    return list(names)
 
 
-def _describe_one(dataset: Dataset, name: str, options: ReadOptions, notes: Findings) -> Layer:
+def _describe_one(
+    dataset: Dataset, name: str | int, options: ReadOptions, notes: Findings
+) -> Layer:
     with gdal(dataset, notes):
         seen = pyogrio.read_info(
             dataset.location,
@@ -114,7 +115,7 @@ def _describe_one(dataset: Dataset, name: str, options: ReadOptions, notes: Find
         FieldInfo(n, str(plain_type(f.type))) for n, f in zip(names, schema, strict=True)
     )
     info = LayerInfo(
-        name,
+        str(seen["layer_name"]),
         geometry_type,
         features,
         fields,
@@ -135,7 +136,7 @@ def _geometry_type(text: str | None) -> tuple[str | None, bool]:
     return ("Geometry" if words[0] in ("Unknown", "Measured") else words[0]), has_z
 
 
-def _schema(dataset: Dataset, name: str, notes: Findings) -> list[pa.Field]:
+def _schema(dataset: Dataset, name: str | int, notes: Findings) -> list[pa.Field]:
     with (
         gdal(dataset, notes),
         open_arrow(
@@ -150,7 +151,9 @@ def _schema(dataset: Dataset, name: str, notes: Findings) -> list[pa.Field]:
         return list(stream.schema)
 
 
-def _scan_types(dataset: Dataset, name: str, notes: Findings) -> tuple[str, bool, dict[str, int]]:
+def _scan_types(
+    dataset: Dataset, name: str | int, notes: Findings
+) -> tuple[str, bool, dict[str, int]]:
     """Return the one type that covers all, whether any has Z, and the rows of each type."""
     codes: Counter[int] = Counter()
     any_z = False

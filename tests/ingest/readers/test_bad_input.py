@@ -141,6 +141,17 @@ def test_a_corrupt_archive_is_refused(tmp_path, keep) -> None:
     assert shp.exists()
 
 
+def test_a_zipped_raster_with_notes_beside_it_is_no_vector(tmp_path) -> None:
+    path = tmp_path / "dem.zip"
+    for names, vector in [
+        (["dem.tif", "notes.json"], False), (["a.csv"], True), (["dem.tif", "a.shp"], True),
+    ]:  # fmt: skip
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"content")
+        assert VectorReader.sniff(path) == vector
+
+
 def test_an_archive_cannot_write_outside_its_scratch_folder(tmp_path) -> None:
     path = tmp_path / "evil.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -320,3 +331,22 @@ def bytes_read() -> int:
 
 def test_gdal_is_as_new_as_the_workarounds_expect() -> None:
     assert pyogrio.__gdal_version__ >= (3, 9)
+
+
+@pytest.mark.parametrize(
+    "name", ["a!b", "a?b%20c", "'q\"", "GeoJSON:a", "-a", "🏙 城", "x.zip", "http:a", "a\\b"]
+)
+def test_names_of_files_and_folders_may_hold_anything(tmp_path, name) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    shp = write_points(folder, name, [Column(b"n", 4, b"N")], [[b"1"], [b"2"]])
+    write_features(folder / f"{name}.geojson", features()[:3])
+    write_features(folder / f"{name} 2.geojson", features()[:3], "gbk")
+    write_gdal(tmp_path / "plain.gpkg", "GPKG").rename(folder / f"{name}.gpkg")
+    for path, expected in [
+        (shp, 2), (shp.with_suffix(".geojson"), 3), (folder / f"{name} 2.geojson", 3),
+        (shp.with_suffix(".gpkg"), 6),
+    ]:  # fmt: skip
+        with open_source(path) as reader:
+            assert sum(len(b) for b in reader.batches()) == expected
+            assert path in reader.info().files
