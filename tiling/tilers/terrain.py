@@ -190,8 +190,10 @@ def _height_range(source: ElevationSource, areas: Sequence[Region], level: int) 
     rows, columns = found.mask.shape
     lon, lat = terrain_surface.lattice(west, south, west + columns * size, south + rows * size, 257)
     sea_low, sea_high = _widened(SEA_LEVEL.separation(lon, lat))
-    bottom = min(low + extent.min_height_m, sea_low)
-    top = max(high + extent.max_height_m, sea_high)
+    # The fill beside data carries its height above the sea to where the sea stands otherwise.
+    carried = sea_high - sea_low
+    bottom = min(low + extent.min_height_m - carried, sea_low)
+    top = max(high + extent.max_height_m + carried, sea_high)
     return math.floor(bottom), math.floor(top) + 1
 
 

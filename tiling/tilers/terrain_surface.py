@@ -74,18 +74,22 @@ def sample(source: ElevationSource, found: Cells, level: int) -> Surface:
     lon = -180 + (i % (2 * CELLS * 2**level)) * spacing
     lat = -90 + np.clip(j, 0, CELLS * 2**level) * spacing
     grid_lon, grid_lat = (g.ravel() for g in np.meshgrid(lon, lat))
+    shape = (len(lat), len(lon))
     heights = source.sample(grid_lon, grid_lat)
     data = np.isfinite(heights)
     heights[data] += source.ref.vertical.separation(grid_lon[data], grid_lat[data])
-    heights[~data] = SEA_LEVEL.separation(grid_lon[~data], grid_lat[~data])
-    shape = (len(lat), len(lon))
-    mask = data.reshape(shape)
-    filled = _fill_beside_data(heights.reshape(shape), mask)
-    return Surface(level, found.x0, found.y0, lon, lat, filled, mask)
+    if not data.all():
+        sea = SEA_LEVEL.separation(grid_lon, grid_lat)
+        above = np.where(data, heights - sea, 0.0).reshape(shape)
+        filled = sea + _fill_beside_data(above, data.reshape(shape)).ravel()
+        # Where there is data, the very bits that a tile without voids computes.
+        heights = np.where(data, heights, filled)
+    return Surface(level, found.x0, found.y0, lon, lat, heights.reshape(shape), data.reshape(shape))
 
 
 def _fill_beside_data(heights: Array, data: NDArray[np.bool_]) -> Array:
-    if data.all() or not data.any():
+    # Heights above the sea: so the mean of a flat sea is the sea, however the geoid slopes.
+    if not data.any():
         return heights
     known, rows, columns = data, *heights.shape
     for _ in range(_FILL_RINGS):

@@ -1,0 +1,473 @@
+"""Terrain: the laws of a tileset, on real and on awkward elevation models."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import multiprocessing
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from quantized_mesh_tile.terrain import TerrainTile
+from rasterio import Affine
+
+from ingest.readers.base import ReadOptions
+from ingest.readers.elevation import ElevationRaster
+from ingest.readers.raster import RasterReader
+from tiling.bounds import Region
+from tiling.errors import Cancelled, ConfigError, DatumUndeclared
+from tiling.findings import Findings
+from tiling.formats import quantized_mesh
+from tiling.geoid import ELLIPSOIDAL, VerticalDatum, parse_vertical
+from tiling.stores.base import StoredTile
+from tiling.stores.zip3tz import ThreeTzReader, ThreeTzWriter
+from tiling.tilers.base import Run, SilentProgress, TilesetInfo
+from tiling.tilers.pipeline import SerialExecutor
+from tiling.tilers.terrain import TerrainTiler, level_for
+from tiling.tilers.terrain_cells import existing
+from tiling.validate.terrain import check_terrain
+
+DATA = Path(__file__).parent.parent / "data" / "raster"
+EGM96 = parse_vertical("EPSG:5773")
+
+
+def read_dem(
+    path: Path, vertical: VerticalDatum = EGM96, crs: str | None = None
+) -> ElevationRaster:
+    return RasterReader(path, ReadOptions(crs=crs)).elevation(vertical)
+
+
+def write_dem(
+    path: Path,
+    values: np.ndarray,
+    west: float,
+    north: float,
+    step: float,
+    crs: str = "EPSG:4490",
+    **options: Any,
+) -> Path:
+    rows, columns = values.shape
+    transform = Affine(step, 0, west, 0, -step, north)
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=columns,
+        height=rows,
+        count=1,
+        dtype=values.dtype,
+        crs=crs,
+        transform=transform,
+        **options,
+    ) as sink:
+        sink.write(values, 1)
+    return path
+
+
+def build(
+    source: ElevationRaster,
+    folder: Path,
+    tiler: TerrainTiler | None = None,
+    executor: Executor | None = None,
+    progress: Any = None,
+) -> tuple[TilesetInfo, ThreeTzReader, Findings, str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    findings = Findings()
+    writer = ThreeTzWriter(folder / "tiles.3tz")
+    run = Run(
+        writer,
+        folder / "scratch",
+        executor or SerialExecutor(),
+        2,
+        2 << 30,
+        progress or SilentProgress(),
+        findings,
+    )
+    try:
+        info = (tiler or TerrainTiler()).run(source, run)
+        store = writer.commit(info.metadata)
+    finally:
+        writer.abort()
+    return info, ThreeTzReader(store.path), findings, store.sha256
+
+
+def broken_laws(store: Any) -> list[str]:
+    return [
+        f"{f.rule}: {f.message} {f.samples}"
+        for f in check_terrain(store)[0]
+        if f.severity == "error"
+    ]
+
+
+def decode(store: ThreeTzReader, level: int, x: int, y: int) -> TerrainTile:
+    """Decode with the independent decoder."""
+    stored = store.get(f"{level}/{x}/{y}.terrain")
+    assert stored is not None and stored.encoding == "gzip"
+    size = 180 / 2**level
+    west, south = x * size - 180, y * size - 90
+    tile = TerrainTile(west=west, south=south, east=west + size, north=south + size)
+    tile.fromBytesIO(io.BytesIO(gzip.decompress(stored.data)), hasLighting=True)
+    return tile
+
+
+@pytest.fixture(scope="module")
+def hubei(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    source = read_dem(DATA / "hubei_p1511_5min.tif")
+    return source, *build(source, tmp_path_factory.mktemp("hubei"))
+
+
+@pytest.fixture(scope="module")
+def dtm(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    source = read_dem(DATA / "dtm.tif")
+    return source, *build(source, tmp_path_factory.mktemp("dtm"))
+
+
+@pytest.mark.parametrize("name", ["hubei", "dtm"])
+def test_a_real_dem_breaks_no_law(name: str, request: pytest.FixtureRequest) -> None:
+    _, info, store, _, _ = request.getfixturevalue(name)
+    findings, facts = check_terrain(store)
+    assert [f for f in findings if f.severity == "error"] == []
+    assert facts["tiles"] == info.tiles == sum(info.metadata["tiles_per_level"].values())
+    assert facts["edges_compared"] > 10
+    assert facts["levels"] == list(range(info.max_level + 1))
+
+
+def test_nodes_lie_on_dem_plus_geoid_within_a_quantum(hubei: Any) -> None:
+    source, info, store, _, _ = hubei
+    level = info.max_level
+    found = existing(source.coverage, level)
+    tile = decode(store, level, found.x0 + 1, found.y0 + 1)
+    # The nodes as they were asked for; the decoder sees them within half a quantum of the tile.
+    size = 180 / 2**level
+    column, row = np.rint(np.array([tile.u, tile.v]) / quantized_mesh.QUANTA * 64)
+    lon = (found.x0 + 1) * size - 180 + column * size / 64
+    lat = (found.y0 + 1) * size - 90 + row * size / 64
+    truth = source.sample(lon, lat) + EGM96.separation(lon, lat)
+    heights = np.array([c[2] for c in tile.getVerticesCoordinates()])
+    assert np.isfinite(truth).sum() > 1000
+    inside = np.isfinite(truth)
+    assert (
+        np.abs(heights - truth)[inside].max() <= info.metadata["quantum_m"][str(level)] / 2 + 1e-6
+    )
+
+
+def test_every_pixel_lies_within_the_stated_error(hubei: Any) -> None:
+    source, info, store, _, _ = hubei
+    for level in (info.max_level, info.max_level - 2):
+        found = existing(source.coverage, level)
+        corners = []
+        for row, column in np.argwhere(found.mask):
+            tile = decode(store, level, found.x0 + int(column), found.y0 + int(row))
+            corners.append(np.array(tile.getTrianglesCoordinates()))
+        triangles = np.concatenate(corners)
+        tree = shapely.STRtree(shapely.polygons(triangles[:, :, :2]))
+        lon, lat = source.pixel_centres(source.extent, 100_000)
+        truth = source.sample(lon, lat) + EGM96.separation(lon, lat)
+        pixel, hit = tree.query(shapely.points(lon, lat), predicate="intersects")
+        a, b, c = (triangles[hit, k] for k in range(3))
+        p = np.column_stack([lon[pixel], lat[pixel]])
+        det = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1])
+        s = (
+            (p[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (p[:, 1] - a[:, 1])
+        ) / det
+        t = (
+            (b[:, 0] - a[:, 0]) * (p[:, 1] - a[:, 1]) - (p[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1])
+        ) / det
+        height = a[:, 2] + s * (b[:, 2] - a[:, 2]) + t * (c[:, 2] - a[:, 2])
+        error = np.abs(height - truth[pixel]).max()
+        stated = info.metadata["errors_m"][str(level)]
+        assert len(np.unique(pixel)) == 102 * 54
+        # A vertex is off its node by up to half of 1/32767 of the tile's width.
+        assert stated * 0.98 - 0.2 <= error <= stated * 1.02 + 0.2
+
+
+def test_errors_shrink_with_the_level_and_stay_below_what_cesium_assumes(dtm: Any) -> None:
+    _, info, _, _, _ = dtm
+    rmse = [info.metadata["rmse_m"][str(k)] for k in range(10, info.max_level + 1)]
+    assert rmse == sorted(rmse, reverse=True)
+    assert rmse[-1] < 0.05
+    for level in range(info.max_level - 4):
+        key = str(level)
+        assert info.metadata["errors_m"][key] < info.metadata["geometric_error_m"][key]
+
+
+def test_outside_the_data_lies_the_sea_and_the_report_says_so(hubei: Any) -> None:
+    _, info, store, findings, _ = hubei
+    tile = decode(store, 0, 0, 0)  # the western hemisphere
+    lon, lat, heights = np.array(tile.getVerticesCoordinates()).T
+    sea = EGM96.separation(lon, lat)
+    assert np.abs(heights - sea).max() < 0.6  # the geoid's slope over half a quantum of 180 degrees
+    (void,) = [f for f in findings if f.rule == "terrain-void"]
+    assert void.severity == "assumption" and void.count > 0
+    assert 0 < info.metadata["void_share"] < 1
+
+
+def test_layer_json_promises_what_the_archive_holds(hubei: Any) -> None:
+    _, info, store, _, _ = hubei
+    layer = json.loads(gzip.decompress(store.get("layer.json").data))
+    assert layer["available"][0] == [{"startX": 0, "startY": 0, "endX": 1, "endY": 0}]
+    assert len(layer["available"]) == info.max_level + 1
+    assert layer["bounds"] == pytest.approx([108, 29, 116.5, 33.5], abs=1e-6)
+
+
+def test_the_flat_sea_is_the_geoid_in_data_and_void_alike(tmp_path: Path) -> None:
+    path = write_dem(tmp_path / "sea.tif", np.zeros((40, 40), np.int16), 122, 30, 0.01)
+    info, store, _, _ = build(read_dem(path), tmp_path / "out")
+    assert broken_laws(store) == []
+    level = info.max_level
+    found = existing(read_dem(path).coverage, level)
+    lon, lat, heights = np.array(
+        decode(store, level, found.x0, found.y0).getVerticesCoordinates()
+    ).T
+    assert (
+        np.abs(heights - EGM96.separation(lon, lat)).max() < info.metadata["quantum_m"][str(level)]
+    )
+
+
+def test_heights_that_are_ellipsoidal_stay_as_they_are(tmp_path: Path) -> None:
+    path = write_dem(tmp_path / "flat.tif", np.full((30, 30), 50, np.float32), 113, 32, 0.01)
+    info, store, _, _ = build(read_dem(path, ELLIPSOIDAL), tmp_path / "out")
+    level = info.max_level
+    found = existing(read_dem(path).coverage, level)
+    tile = decode(store, level, found.x0 + 1, found.y0 + 1)
+    heights = np.array([c[2] for c in tile.getVerticesCoordinates()])
+    assert np.abs(heights - 50).min() <= info.metadata["quantum_m"][str(level)]
+    slopes = np.array(tile.vLight)[np.abs(heights - 50) < 0.01]
+    up = np.array(
+        [
+            np.cos(np.radians(31.85)) * np.cos(np.radians(113.2)),
+            np.cos(np.radians(31.85)) * np.sin(np.radians(113.2)),
+            np.sin(np.radians(31.85)),
+        ]
+    )
+    assert np.median(slopes @ up) > 0.999
+
+
+def test_the_whole_globe_with_poles_and_antimeridian_breaks_no_law(tmp_path: Path) -> None:
+    y, x = np.mgrid[0:90, 0:180]
+    globe = (2000 * np.sin(x / 180 * 2 * np.pi * 3) * np.cos(y / 20) - 500).astype(np.float32)
+    path = write_dem(tmp_path / "globe.tif", globe, -180, 90, 2.0, "EPSG:4326")
+    info, store, _, _ = build(read_dem(path), tmp_path / "out")
+    assert broken_laws(store) == []
+    level = info.max_level
+    west, east = decode(store, level, 0, 1), decode(store, level, 2 ** (level + 1) - 1, 1)
+    left = {west.v[i]: west.h[i] for i in west.westI}
+    right = {east.v[i]: east.h[i] for i in east.eastI}
+    assert left == right and len(set(left.values())) > 5
+
+
+def test_a_dem_that_crosses_the_antimeridian_is_found_on_both_sides(tmp_path: Path) -> None:
+    path = write_dem(
+        tmp_path / "pacific.tif", np.full((20, 40), 900, np.float32), 178, 10, 0.1, "EPSG:4326"
+    )
+    source = read_dem(path, ELLIPSOIDAL)
+    heights = source.sample(np.array([179.0, -179.0, -177.0, 177.0]), np.full(4, 9.0))
+    np.testing.assert_array_equal(heights, [900, 900, np.nan, np.nan])
+    _, store, _, _ = build(source, tmp_path / "out", TerrainTiler(max_level=4))
+    assert broken_laws(store) == []
+
+
+def test_parallel_equals_serial_byte_for_byte(tmp_path: Path) -> None:
+    source = read_dem(DATA / "dtm.tif")
+    tiler = TerrainTiler(max_level=16)
+    _, _, _, serial = build(source, tmp_path / "serial", tiler)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        _, _, _, parallel = build(source, tmp_path / "parallel", tiler, pool)
+    assert parallel == serial
+
+
+def test_how_the_file_is_cut_into_blocks_and_sheets_does_not_matter(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    z = rng.normal(300, 40, (300, 330)).astype(np.float32)
+    striped = write_dem(tmp_path / "striped.tif", z, 113, 32, 0.001, nodata=-9999)
+    tiled = write_dem(
+        tmp_path / "tiled.tif",
+        z,
+        113,
+        32,
+        0.001,
+        nodata=-9999,
+        tiled=True,
+        blockxsize=64,
+        blockysize=64,
+        compress="deflate",
+    )
+    folder = tmp_path / "图幅"
+    folder.mkdir()
+    for i, (r, c) in enumerate([(0, 0), (0, 200), (120, 0), (120, 200)]):
+        part = z[r : 120 if r == 0 else 300, c : 200 if c == 0 else 330]
+        write_dem(
+            folder / f"第{i}幅.tif", part, 113 + c * 0.001, 32 - r * 0.001, 0.001, nodata=-9999
+        )
+    tiler = TerrainTiler(max_level=11)
+    shas = []
+    for path in (striped, tiled, folder):
+        source = read_dem(path)
+        source.coverage = (source.extent,)
+        shas.append(build(source, tmp_path / f"out-{path.stem}", tiler)[1:])
+    tiles = []
+    for store, _, _ in shas:
+        keys = [k for k in store.keys() if k.endswith(".terrain")]
+        tiles.append({k: gzip.decompress(store.get(k).data) for k in keys})
+    assert tiles[0] == tiles[1]
+    assert tiles[0].keys() == tiles[2].keys()
+    for key, tile in tiles[0].items():
+        mesh, other = quantized_mesh.decode(tile), quantized_mesh.decode(tiles[2][key])
+        assert np.abs(mesh.heights_m() - other.heights_m()).max() < 0.03
+
+
+def test_scattered_sheets_get_tiles_where_they_are_and_nowhere_else(tmp_path: Path) -> None:
+    folder = tmp_path / "sheets"
+    folder.mkdir()
+    z = np.full((50, 50), 10, np.float32)
+    write_dem(folder / "a.tif", z, 113.0, 31.0, 0.001)
+    write_dem(folder / "b.tif", z, 114.0, 32.0, 0.001)
+    source = read_dem(folder)
+    info, store, _, _ = build(source, tmp_path / "out")
+    assert broken_laws(store) == []
+    whole = existing((source.extent,), info.max_level).mask.sum()
+    assert info.metadata["tiles_per_level"][str(info.max_level)] < whole / 10
+    assert TerrainTiler().count_tiles(source) == info.tiles
+
+
+class _StopAfter(SilentProgress):
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def advance(self, amount: int = 1) -> None:
+        self.steps -= amount
+        if self.steps < 0:
+            raise Cancelled("stopped by the user")
+
+
+def test_a_cancelled_run_leaves_nothing_visible_and_resumes_to_the_same_bytes(
+    tmp_path: Path, hubei: Any
+) -> None:
+    source, _, _, _, whole = hubei
+    with pytest.raises(Cancelled):
+        build(source, tmp_path / "run", progress=_StopAfter(2))
+    assert not (tmp_path / "run" / "tiles.3tz").exists()
+    assert list((tmp_path / "run" / "scratch").rglob("*.part"))
+    assert build(source, tmp_path / "run")[3] == whole
+
+
+def test_void_in_the_middle_is_a_hole_to_the_sea_but_its_rim_holds(tmp_path: Path) -> None:
+    z = np.full((200, 200), 500, np.float32)
+    z[60:140, 60:140] = -9999
+    path = write_dem(tmp_path / "hole.tif", z, 113, 32, 0.001, nodata=-9999)
+    source = read_dem(path, ELLIPSOIDAL)
+    info, store, _, _ = build(source, tmp_path / "out")
+    assert broken_laws(store) == []
+    # Every pixel with data, the rim included, lies on the surface.
+    assert info.metadata["errors_m"][str(info.max_level)] < 0.1
+
+
+def test_levels_follow_the_resolution_and_are_checked() -> None:
+    assert level_for(180 / 64) == 0
+    assert level_for(180 / 64 / 2**9) == 9
+    assert level_for(180 / 64 / 2**9 * 0.99) == 10
+    source = read_dem(DATA / "hubei_p1511_5min.tif")
+    assert TerrainTiler().levels(source)[-1] == 6
+    assert TerrainTiler(min_level=4).levels(source) == (0, 4, 5, 6)
+    with pytest.raises(ConfigError, match="levels 8 to 6"):
+        TerrainTiler(min_level=8).levels(source)
+
+
+def test_left_out_levels_leave_gaps_that_availability_tells(tmp_path: Path) -> None:
+    source = read_dem(DATA / "hubei_p1511_5min.tif")
+    _, store, _, _ = build(source, tmp_path, TerrainTiler(min_level=5))
+    layer = json.loads(gzip.decompress(store.get("layer.json").data))
+    assert [bool(a) for a in layer["available"]] == [True, False, False, False, False, True, True]
+    assert broken_laws(store) == []
+
+
+def test_heights_without_a_datum_are_refused(tmp_path: Path) -> None:
+    source = read_dem(DATA / "hubei_p1511_5min.tif")
+    source.ref = source.ref.with_vertical(None)
+    with pytest.raises(DatumUndeclared, match="--vertical"):
+        build(source, tmp_path)
+
+
+class _Tampered:
+    """A store with some tiles replaced or hidden."""
+
+    def __init__(self, store: ThreeTzReader, changes: dict[str, bytes | None]) -> None:
+        self.store, self.changes = store, changes
+
+    def keys(self) -> Any:
+        return (k for k in self.store.keys() if self.changes.get(k, b"") is not None)
+
+    def get(self, key: str) -> StoredTile | None:
+        if key in self.changes:
+            data = self.changes[key]
+            return None if data is None else StoredTile(data, "", None, "")
+        return self.store.get(key)
+
+
+@pytest.mark.parametrize(
+    ("rule", "tamper"),
+    [
+        ("terrain-edge", lambda m: replace(m, h=np.where(m.u == 0, m.h ^ 1, m.h))),
+        (
+            "terrain-sphere",
+            lambda m: replace(
+                m, header=replace(m.header, sphere_radius_m=m.header.sphere_radius_m * 0.9)
+            ),
+        ),
+        (
+            "terrain-horizon",
+            lambda m: replace(
+                m, header=replace(m.header, horizon=tuple(0.99 * c for c in m.header.horizon))
+            ),
+        ),
+        (
+            "terrain-header",
+            lambda m: replace(m, header=replace(m.header, horizon=(np.nan, 0.0, 0.0))),
+        ),
+        ("terrain-mesh", lambda m: replace(m, triangles=m.triangles[:-1])),
+        (
+            "terrain-mesh",
+            lambda m: replace(m, u=np.where(m.u == 512, m.u - 512, m.u).astype(np.uint16)),
+        ),
+        ("terrain-normals", lambda m: replace(m, oct_normals=None)),
+        (
+            "terrain-normals",
+            lambda m: replace(
+                m, oct_normals=quantized_mesh.oct_encode(-quantized_mesh.oct_decode(m.oct_normals))
+            ),
+        ),
+        ("terrain-format", None),
+        ("terrain-available", "hide"),
+    ],
+)
+def test_the_check_notices(hubei: Any, rule: str, tamper: Any) -> None:
+    source, info, store, _, _ = hubei
+    found = existing(source.coverage, info.max_level)
+    key = f"{info.max_level}/{found.x0 + 1}/{found.y0 + 1}.terrain"
+    body = gzip.decompress(store.get(key).data)
+    if tamper is None:
+        changed: bytes | None = body[:5000]
+    elif tamper == "hide":
+        changed = None
+    else:
+        changed = quantized_mesh.encode(tamper(quantized_mesh.decode(body)))
+    rules = {
+        f.rule for f in check_terrain(_Tampered(store, {key: changed}))[0] if f.severity == "error"
+    }
+    assert rule in rules
+
+
+def test_bounds_are_those_of_the_data(dtm: Any) -> None:
+    source, info, _, _, _ = dtm
+    assert info.bounds.bbox2d() == source.extent.bbox2d()
+    assert info.bounds.contains(
+        Region(*source.extent[:4], source.extent.min_height_m - 33, source.extent.max_height_m - 34)
+    )
