@@ -301,7 +301,7 @@ class RasterReader:
                 f"a height of {value:g} m is no terrain of the Earth: it looks like nodata that "
                 "the file does not declare, or like another unit",
                 source=self.path,
-                remedy=f"declare it: gdal_edit.py -a_nodata {value:g} FILE (or give the band its "
+                remedy=f"declare it: gdal_edit.py -a_nodata {value!r} FILE (or give the band its "
                 "unit: gdal_edit.py -units ft FILE)",
             )
 
