@@ -8,6 +8,7 @@ varints, so they are read and written a column at a time. Bounds are degrees, lo
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ _SECTIONS = (
     "tile_contents",
 )
 _FIRST_LEAF_ENTRIES = 4096
+_TILE_KEY = re.compile(r"(\d{1,2})/(\d{1,10})/(\d{1,10})\.([a-z]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,3 +301,17 @@ def tile_cells(
         rows = np.flatnonzero(zooms == zoom)
         x[rows], y[rows] = unhilbert2(ids[rows] - bases[zoom], int(zoom))
     return zooms, x, y
+
+
+def parse_key(key: str) -> tuple[int, int, int, str] | None:
+    """Return zoom, x, y and ending of a key, or None when no tile can have it."""
+    match = _TILE_KEY.fullmatch(key)
+    if match is None:
+        return None
+    zoom, x, y = int(match[1]), int(match[2]), int(match[3])
+    if zoom > MAX_ZOOM or x >= 1 << zoom or y >= 1 << zoom:
+        return None
+    # One key per tile: "01" or other spellings of a number are not keys.
+    if f"{zoom}/{x}/{y}.{match[4]}" != key:
+        return None
+    return zoom, x, y, match[4]
