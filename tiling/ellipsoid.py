@@ -45,8 +45,8 @@ def ecef_to_geodetic(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Convert Earth-centred to geodetic coordinates.
 
-    Bowring's formula on the reduced latitude, iterated three times: below a nanometre of error
-    from the sea floor to geostationary height. Meaningless within some 50 km of the Earth's centre.
+    Bowring's formula on the reduced latitude, iterated three times: under 1e-8 m of error
+    from the sea floor to 100 km. Meaningless within some 50 km of the Earth's centre.
 
     Args:
         positions: (N, 3) metres ECEF.
