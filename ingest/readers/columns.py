@@ -6,6 +6,7 @@ in tiles or tables, so they become JSON text, and a finding says which columns d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import orjson
@@ -17,6 +18,8 @@ from tiling.findings import Findings
 
 # Never part of a double-byte character in any encoding we decode, and never inside a DBF value.
 _SEPARATOR = "\0"
+_ESCAPE = re.compile(r"\\U\+([0-9A-Fa-f]{4})")
+_RUNS = re.compile("[\x00-\xff]+|[^\x00-\xff]+")
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -74,21 +77,38 @@ def decode_column(column: pa.Array, name: str) -> tuple[pa.Array, list[int]]:
         the (N,) decoded column, and the rows whose bytes do not decode (they got U+FFFD).
     """
     values = column.fill_null("").to_pylist()
-    joined = _SEPARATOR.join(values).encode("latin-1")
     try:
-        decoded = joined.decode(name).split(_SEPARATOR)
-    except UnicodeDecodeError:
+        decoded = _SEPARATOR.join(values).encode("latin-1").decode(name).split(_SEPARATOR)
+    except UnicodeError:
         decoded = []
     bad: list[int] = []
-    if len(decoded) != len(values):  # a value is cut or wrong: look at each
-        decoded = []
-        for row, value in enumerate(values):
-            text, whole = decode(value.encode("latin-1"), name)
-            decoded.append(text)
-            if not whole:
-                bad.append(row)
-    valid = pc.is_valid(column)
-    return pc.if_else(valid, pa.array(decoded, type=pa.string()), None), bad
+    if len(decoded) != len(values):  # a value is cut, wrong or escaped: look at each
+        pairs = [_decode_value(value, name) for value in values]
+        decoded = [text for text, _ in pairs]
+        bad = [row for row, (_, whole) in enumerate(pairs) if not whole]
+    return pc.if_else(pc.is_valid(column), pa.array(decoded, type=pa.string()), None), bad
+
+
+def _decode_value(value: str, name: str) -> tuple[str, bool]:
+    # Drivers put escaped characters in themselves: what lies beyond Latin-1 is text already.
+    parts = [
+        decode(run.encode("latin-1"), name) if run[0] <= "\xff" else (run, True)
+        for run in _RUNS.findall(value)
+    ]
+    return "".join(text for text, _ in parts), all(whole for _, whole in parts)
+
+
+def unescape_dxf(column: pa.Array) -> pa.Array:
+    r"""Replace ``\U+XXXX``, which a DXF writes for characters its code page lacks."""
+    if not pc.any(pc.match_substring(column, "\\U+")).as_py():
+        return column
+    return pa.array(
+        [
+            None if v is None else _ESCAPE.sub(lambda m: chr(int(m[1], 16)), v)
+            for v in column.to_pylist()
+        ],
+        type=pa.string(),
+    )
 
 
 def unique_names(names: Sequence[str], findings: Findings) -> list[str]:

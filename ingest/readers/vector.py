@@ -29,7 +29,7 @@ from ingest.readers.base import (
     ReadOptions,
     SourceInfo,
 )
-from ingest.readers.columns import decode_column, plain_column
+from ingest.readers.columns import decode_column, plain_column, unescape_dxf
 from ingest.readers.dataset import Dataset, find_datasets, gdal, sniff_format
 from ingest.readers.features import FeatureStream
 from ingest.readers.layers import Layer, choose_layer, describe, frame_of
@@ -183,7 +183,7 @@ class VectorReader:
             len(bad),
             (ordinal + row for row in bad),
         )
-        return decoded
+        return unescape_dxf(decoded) if layer.dataset.format == "dxf" else decoded
 
     def _without_arcs(self, layer: Layer, fids: NDArray[np.int64]) -> NDArray[np.object_]:
         # GDAL's Arrow stream hands out arcs; its feature interface turns them into lines.
