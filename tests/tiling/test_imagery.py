@@ -1,0 +1,331 @@
+"""Images and DEMs as COG: pixels, masks, bands and ranges survive; failures leave nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio import Affine
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
+from rio_cogeo.cogeo import cog_validate
+
+from ingest.readers.raster import RasterReader
+from tiling.bounds import Region
+from tiling.crs import SpatialRef, to_lonlat
+from tiling.errors import (
+    Cancelled,
+    CrsMissing,
+    NothingToTile,
+    RasterUnsupported,
+    SourceUnreadable,
+)
+from tiling.findings import Findings
+from tiling.geoid import parse_vertical
+from tiling.tilers.base import SilentProgress, TilesetInfo
+from tiling.tilers.imagery import ImageryTiler, write_dem_cog
+
+DATA = Path(__file__).parent.parent / "data"
+R, G, B, A = ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha
+
+
+def write(
+    path: Path, bands: np.ndarray, crs: str | None = "EPSG:4547", interp: Any = None, **options: Any
+) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            width=bands.shape[2],
+            height=bands.shape[1],
+            count=len(bands),
+            dtype=bands.dtype,
+            crs=crs,
+            transform=Affine(0.5, 0, 440000, 0, -0.5, 3508000),
+            **options,
+        ) as sink:
+            if interp:
+                sink.colorinterp = interp
+            sink.write(bands)
+    return path
+
+
+def smooth(
+    bands: int, rows: int, columns: int, dtype: Any = np.uint8, scale: int = 1
+) -> np.ndarray:
+    y, x = np.mgrid[0:rows, 0:columns]
+    layers = [127 + 100 * np.sin(x / 90 + k) * np.cos(y / 70 - k) for k in range(bands)]
+    return (np.array(layers) * scale).astype(dtype)
+
+
+def make(path: str | Path, out: Path) -> tuple[TilesetInfo, Findings]:
+    findings = Findings()
+    info = ImageryTiler().run(path, out, SilentProgress(), findings)
+    assert cog_validate(str(out), strict=True) == (True, [], [])
+    assert [p.name for p in out.parent.iterdir() if p.name.startswith(out.name + ".")] == []
+    json.dumps(info.metadata, allow_nan=False)
+    return info, findings
+
+
+def test_a_photograph_becomes_jpeg_and_keeps_its_place_and_colours(tmp_path: Path) -> None:
+    image = smooth(3, 700, 900)
+    info, findings = make(write(tmp_path / "正射.tif", image, interp=[R, G, B]), tmp_path / "o.tif")
+    with rasterio.open(tmp_path / "o.tif") as cog:
+        assert cog.compression.name == "jpeg" and cog.overviews(1) == [2]
+        assert cog.transform == Affine(0.5, 0, 440000, 0, -0.5, 3508000)
+        assert np.abs(cog.read().astype(int) - image).mean() < 1.5
+        assert (cog.dataset_mask() == 255).all()
+    assert len(findings) == 0
+    assert info.metadata["crs"] == "EPSG:4547" and info.metadata["rescale"] is None
+    lon, lat = to_lonlat(SpatialRef.parse("EPSG:4547"), [440000, 440450], [3507650, 3508000])
+    inner = Region(*sorted(lon)[:1], *sorted(lat)[:1], *sorted(lon)[1:], *sorted(lat)[1:])
+    assert info.bounds.contains(inner, slack_deg=1e-5)
+    # 0.5 m at latitude 31.7: zoom 18 has 0.508 m there.
+    assert (info.min_level, info.max_level) == (16, 18)
+
+
+def test_alpha_becomes_the_mask(tmp_path: Path) -> None:
+    source = DATA / "raster" / "alpha.tif"
+    info, findings = make(source, tmp_path / "o.tif")
+    with rasterio.open(source) as src, rasterio.open(tmp_path / "o.tif") as cog:
+        assert cog.count == 3 and cog.compression.name == "jpeg"
+        np.testing.assert_array_equal(cog.dataset_mask() > 0, src.read(4) > 0)
+        opaque = src.read(4) == 255
+        assert np.abs(cog.read().astype(int) - src.read((1, 2, 3)))[:, opaque].mean() < 6
+    assert info.metadata["masked"] is True
+    assert "alpha-thresholded" in {f.rule for f in findings}
+
+
+def test_sixteen_bits_are_kept_and_a_display_range_is_stored_per_band(tmp_path: Path) -> None:
+    source = DATA / "raster" / "RGBA.uint16.tif"
+    info, findings = make(source, tmp_path / "o.tif")
+    with rasterio.open(source) as src, rasterio.open(tmp_path / "o.tif") as cog:
+        present = src.read(4) > 0
+        np.testing.assert_array_equal(cog.read()[:, present], src.read((1, 2, 3))[:, present])
+        assert cog.compression.name == "deflate"
+    # The file's order is blue, green, red.
+    assert info.metadata["display_bands"] == [3, 2, 1]
+    assert len(info.metadata["rescale"]) == 3
+    assert "display-range" in {f.rule for f in findings}
+
+
+def test_the_display_range_is_the_2nd_to_98th_percentile_of_the_valid_pixels(
+    tmp_path: Path,
+) -> None:
+    ramp = np.broadcast_to(np.arange(1, 1501, dtype=np.uint16) * 10, (1, 1200, 1500)).copy()
+    ramp[:, :600] = 0
+    info, _ = make(write(tmp_path / "a.tif", ramp, nodata=0), tmp_path / "o.tif")
+    ((low, high),) = info.metadata["rescale"]
+    assert low == pytest.approx(300, abs=25) and high == pytest.approx(14_710, abs=25)
+
+
+def test_red_green_blue_and_infrared_stay_four_lossless_bands(tmp_path: Path) -> None:
+    image = smooth(4, 300, 520)
+    undefined = ColorInterp.undefined
+    path = write(tmp_path / "a.tif", image, interp=[R, G, B, undefined])
+    info, findings = make(path, tmp_path / "o.tif")
+    with rasterio.open(tmp_path / "o.tif") as cog:
+        np.testing.assert_array_equal(cog.read(), image)
+        assert A not in cog.colorinterp
+    assert info.metadata["bands"] == 4 and info.metadata["display_bands"] == [1, 2, 3]
+    assert len(findings) == 0
+
+
+def test_bands_without_a_colour_are_assumed_and_the_report_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", smooth(3, 60, 60), photometric="MINISBLACK")
+    info, findings = make(path, tmp_path / "o.tif")
+    assert [f.rule for f in findings] == ["bands-assumed"]
+    assert info.metadata["colorinterp"] == ["red", "green", "blue"]
+
+
+def test_nodata_of_a_photograph_becomes_a_mask_that_compression_cannot_blur(tmp_path: Path) -> None:
+    image = np.maximum(smooth(3, 600, 600), 1)
+    image[:, 100:300, 200:500] = 0
+    image[0, 400:420] = 0  # one band at the nodata value is still a colour
+    make(write(tmp_path / "a.tif", image, nodata=0, interp=[R, G, B]), tmp_path / "o.tif")
+    with rasterio.open(tmp_path / "o.tif") as cog:
+        expected = np.ones((600, 600), bool)
+        expected[100:300, 200:500] = False
+        np.testing.assert_array_equal(cog.dataset_mask() > 0, expected)
+        assert cog.nodata is None
+
+
+def test_a_palette_keeps_its_colours_and_is_never_averaged(tmp_path: Path) -> None:
+    classes = np.random.default_rng(1).integers(0, 5, (1, 700, 700), dtype=np.uint8)
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=700,
+        height=700,
+        count=1,
+        dtype="uint8",
+        crs="EPSG:4490",
+        transform=Affine(1e-5, 0, 113, 0, -1e-5, 32),
+    ) as sink:
+        sink.write(classes)
+        sink.write_colormap(1, {k: (k * 50, 255 - k * 50, 7, 255) for k in range(5)})
+    info, _ = make(path, tmp_path / "o.tif")
+    with rasterio.open(tmp_path / "o.tif") as cog:
+        np.testing.assert_array_equal(cog.read(), classes)
+        assert cog.colormap(1)[3] == (150, 105, 7, 255)
+        assert set(np.unique(cog.read(1, out_shape=(350, 350)))) <= set(range(5))
+    assert info.metadata["colorinterp"] == ["palette"] and info.metadata["crs"] == "EPSG:4490"
+
+
+def test_a_grey_image_and_a_masked_one_stay_as_they_are(tmp_path: Path) -> None:
+    image = smooth(1, 530, 540)
+    path = write(tmp_path / "a.tif", image)
+    mask = np.zeros((530, 540), np.uint8)
+    mask[50:, 60:] = 255
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as sink:
+        sink.write_mask(mask)
+    info, _ = make(path, tmp_path / "o.tif")
+    with rasterio.open(tmp_path / "o.tif") as cog:
+        np.testing.assert_array_equal(cog.dataset_mask(), mask)
+        np.testing.assert_array_equal(cog.read(1)[mask > 0], image[0][mask > 0])
+    assert info.metadata["display_bands"] == [1]
+
+
+def test_the_same_image_gives_the_same_bytes_however_it_is_stored(tmp_path: Path) -> None:
+    image = smooth(3, 1100, 1300)
+    digests = set()
+    layouts: list[dict[str, Any]] = [
+        {"tiled": False},
+        {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "lzw"},
+    ]
+    for k, layout in enumerate([*layouts, layouts[0]]):
+        out = tmp_path / f"o{k}.tif"
+        make(write(tmp_path / f"a{k}.tif", image, interp=[R, G, B], **layout), out)
+        digests.add(hashlib.sha256(out.read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_sheets_of_an_image_become_one_and_alpha_lets_the_sheet_below_show(tmp_path: Path) -> None:
+    folder = tmp_path / "图幅"
+    folder.mkdir()
+    first, second = np.full((4, 64, 64), 200, np.uint8), np.full((4, 64, 64), 90, np.uint8)
+    first[3], second[3] = 255, 255
+    first[3, :, 32:] = 0
+    write(folder / "1.tif", first, interp=[R, G, B, A])
+    write(folder / "2.tif", second, interp=[R, G, B, A])
+    make(RasterReader(folder).dataset_path(), tmp_path / "o.tif")
+    with rasterio.open(tmp_path / "o.tif") as cog:
+        assert np.abs(cog.read(1)[5, [10, 50]].astype(int) - [200, 90]).max() < 4
+        assert (cog.dataset_mask() == 255).all()
+    write(folder / "3.tif", np.ones((1, 9, 9), np.uint16))
+    with pytest.raises(RasterUnsupported, match="cannot be joined"):
+        RasterReader(folder).dataset_path()
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("byte_truncated.tif", SourceUnreadable, "Read error"),
+        ("unknown_compression.tif", SourceUnreadable, "65535"),
+        ("excessive-memory-TIFFFillTile.tif", SourceUnreadable, "Too large"),
+        ("all-nodata.tif", NothingToTile, "every pixel"),
+        ("float_nan.tif", CrsMissing, "--crs"),
+    ],
+)
+def test_a_bad_image_is_refused_and_leaves_nothing(
+    tmp_path: Path, name: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        make(DATA / "bad" / "raster" / name, tmp_path / "o.tif")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rotated_image_is_refused_with_gdalwarp(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", smooth(3, 20, 20))
+    with rasterio.open(path, "r+") as sink:
+        sink.transform = Affine(0.5, 0.1, 440000, 0.1, -0.5, 3508000)
+    with pytest.raises(RasterUnsupported, match="gdalwarp"):
+        make(path, tmp_path / "o.tif")
+
+
+class _Stop(SilentProgress):
+    def advance(self, amount: int = 1) -> None:
+        raise Cancelled("stopped by the user")
+
+
+def test_a_cancelled_image_leaves_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", smooth(3, 100, 100))
+    with pytest.raises(Cancelled):
+        ImageryTiler().run(path, tmp_path / "o.tif", _Stop(), Findings())
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
+
+
+_FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from tiling.errors import StoreError
+from tiling.findings import Findings
+from tiling.tilers.base import SilentProgress
+from tiling.tilers.imagery import ImageryTiler, write_dem_cog
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limit = int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+source, out = Path(sys.argv[1]), Path(sys.argv[2])
+for attempt in (
+    lambda: ImageryTiler().run(source, out, SilentProgress(), Findings()),
+    lambda: write_dem_cog(source, out, SilentProgress()),
+):
+    try:
+        attempt()
+    except StoreError as error:
+        assert "cannot be written" in str(error) and "free space" in str(error)
+    else:
+        raise SystemExit("no error")
+"""
+
+
+@pytest.mark.parametrize("share", [0.2, 0.97])
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path: Path, share: float) -> None:
+    noise = np.random.default_rng(2).integers(0, 255, (4, 600, 600), dtype=np.uint8)
+    path = write(tmp_path / "a.tif", noise)
+    make(path, tmp_path / "o.tif")
+    # Files may not grow beyond a part of what the result needs.
+    limit = int((tmp_path / "o.tif").stat().st_size * share)
+    (tmp_path / "o.tif").unlink()
+    arguments = [sys.executable, "-c", _FULL_DISK, path, tmp_path / "o.tif", str(limit)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_a_dem_keeps_every_value_and_its_samples(tmp_path: Path) -> None:
+    source, out = DATA / "raster" / "dtm.tif", tmp_path / "dem.tif"
+    write_dem_cog(source, out, SilentProgress())
+    assert cog_validate(str(out), strict=True)[0]
+    with rasterio.open(source) as src, rasterio.open(out) as cog:
+        np.testing.assert_array_equal(cog.read(), src.read())
+        assert (cog.nodata, cog.crs, cog.transform) == (src.nodata, src.crs, src.transform)
+    egm96 = parse_vertical("EPSG:5773")
+    before, after = (RasterReader(p).elevation(egm96) for p in (source, out))
+    rng = np.random.default_rng(3)
+    lon = rng.uniform(before.extent.west, before.extent.east, 5000)
+    lat = rng.uniform(before.extent.south, before.extent.north, 5000)
+    np.testing.assert_array_equal(before.sample(lon, lat), after.sample(lon, lat))
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_dem_in_scaled_feet_is_the_same_heights_after_the_copy(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", smooth(1, 40, 40, np.int16))
+    with rasterio.open(path, "r+") as sink:
+        sink.scales, sink.offsets, sink.units = (0.5,), (3.0,), ("ft",)
+    write_dem_cog(path, tmp_path / "dem.tif", SilentProgress())
+    egm96 = parse_vertical("EPSG:5773")
+    before, after = (RasterReader(tmp_path / n).elevation(egm96) for n in ("a.tif", "dem.tif"))
+    assert before.extent == after.extent
