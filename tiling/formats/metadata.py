@@ -14,6 +14,10 @@ rows against it, so identifiers, types and no-data values never differ between t
 | binary | STRING of hexadecimal digits |
 | struct | one property a member, ``parent.member`` |
 | list of any scalar above | array of variable length; null is an array of one no-data value |
+| list of lists or structs | STRING, JSON |
+| duration | INT64 in its unit |
+
+(`plain_columns.plain` does the part of this that needs no knowledge of other rows.)
 
 Null stays null: a column with nulls gets a no-data value that occurs nowhere in its data, and a
 column that is null throughout a tile is left out of that tile's table.
@@ -32,6 +36,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tiling.errors import TilingError
+from tiling.formats.plain_columns import text_parts, unique_name
 
 CLASS_ID = "feature"
 
@@ -52,127 +57,6 @@ _ARROW_TYPES = {name: arrow for arrow, name in _COMPONENT_TYPES.items()}
 # itself, and fails on a 64-bit integer.
 _OMISSIBLE = frozenset(_ARROW_TYPES) - {"INT64", "UINT64"}
 _TEXT_NO_DATA = ("", "\u0000", "(null)", "\u2205", "\u0000null\u0000")
-
-
-def plain(table: pa.Table) -> pa.Table:
-    """Return the table with every column as a number, bool, large_string or list of those.
-
-    Raises:
-        TilingError: a column's type has no counterpart (maps, lists of lists or structs).
-    """
-    while any(pa.types.is_struct(f.type) for f in table.schema):
-        table = table.flatten()
-    columns = [_plain_column(name, table.column(i)) for i, name in enumerate(table.column_names)]
-    return pa.table(dict(enumerate_names(table.column_names, columns)))
-
-
-def enumerate_names(names: list[str], columns: list[Any]) -> Iterable[tuple[str, Any]]:
-    """Yield (name, column); a name that occurs again gets a numbered suffix."""
-    seen: set[str] = set()
-    for name, column in zip(names, columns, strict=True):
-        yield _unique(name, seen), column
-
-
-def _unique(name: str, seen: set[str]) -> str:
-    candidate, number = name, 2
-    while candidate in seen:
-        candidate, number = f"{name}_{number}", number + 1
-    seen.add(candidate)
-    return candidate
-
-
-def _plain_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _plain_column(name, column.cast(kind.value_type))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        lists = column.cast(pa.large_list(kind.value_type)).combine_chunks()
-        lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
-        items = _plain_column(name, pa.chunked_array([lists.values]))
-        if pa.types.is_large_list(items.type):
-            raise _unsupported(name, kind)
-        flat = items.combine_chunks()
-        offsets = lists.offsets
-        return pa.chunked_array(
-            [pa.LargeListArray.from_arrays(offsets, flat, mask=lists.is_null())]
-        )
-    if kind in _COMPONENT_TYPES or pa.types.is_boolean(kind):
-        return column
-    if pa.types.is_float16(kind):
-        return column.cast(pa.float32())
-    if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return column.cast(pa.large_string())
-    if pa.types.is_string_view(kind):
-        return column.cast(pa.large_string())
-    if pa.types.is_decimal(kind):
-        return column.cast(pa.float64() if kind.precision <= 15 else pa.large_string())
-    if pa.types.is_temporal(kind):
-        return _iso_text(column)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _hex_text(column)
-    raise _unsupported(name, kind)
-
-
-def _unsupported(name: str, kind: pa.DataType) -> TilingError:
-    return TilingError(
-        f"attribute {name!r} is of type {kind}, which 3D Tiles metadata cannot hold; "
-        "turn it into text (JSON) or leave it out"
-    )
-
-
-def _iso_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_duration(column.type):
-        return column.cast(pa.int64())
-    suffix = ""
-    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
-        column, suffix = column.cast(pa.timestamp(column.type.unit, tz="UTC")), "Z"
-        column = column.cast(pa.timestamp(column.type.unit))
-    text = column.cast(pa.large_string())
-    text = pc.replace_substring(text, " ", "T")
-    # Arrow prints all digits of the unit; a fraction of zeros says nothing.
-    text = pc.replace_substring_regex(text, r"(\.\d*?)0+$", r"\1")
-    text = pc.replace_substring_regex(text, r"\.$", "")
-    joined: pa.ChunkedArray = pc.binary_join_element_wise(
-        text, pa.scalar(suffix, pa.large_string()), pa.scalar("", pa.large_string())
-    )
-    return joined
-
-
-def _hex_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    array = column.cast(pa.large_binary()).combine_chunks()
-    offsets, values = _text_parts(array)
-    digits = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
-    text = np.stack([digits[values >> 4], digits[values & 15]], axis=1).tobytes()
-    return pa.chunked_array(
-        [
-            pa.LargeStringArray.from_buffers(
-                len(array),
-                pa.py_buffer((2 * offsets).astype(np.int64)),
-                pa.py_buffer(text),
-                _validity(array),
-                array.null_count,
-            )
-        ]
-    )
-
-
-def _validity(array: pa.Array) -> pa.Buffer | None:
-    if not array.null_count:
-        return None
-    bits = np.packbits(np.asarray(array.is_valid()), bitorder="little")
-    return pa.py_buffer(bits.tobytes())
-
-
-def _text_parts(array: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Return (N + 1,) int64 offsets from zero and the uint8 bytes of a large string array."""
-    _, offset_buffer, data = array.buffers()
-    offsets = np.frombuffer(offset_buffer, dtype=np.int64)[
-        array.offset : array.offset + len(array) + 1
-    ]
-    if not len(array):
-        return np.zeros(1, dtype=np.int64), np.empty(0, dtype=np.uint8)
-    values = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, np.uint8)
-    return offsets - offsets[0], values[offsets[0] : offsets[-1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +162,7 @@ class SchemaBuilder:
         first = [name for name in reserved if name in self._columns]
         order = [*first, *(name for name in self._columns if name not in set(first))]
         seen: set[str] = set()
-        ids = {name: _unique(identifier(name), seen) for name in order}
+        ids = {name: unique_name(identifier(name), seen) for name in order}
         return MetadataSchema(
             tuple(_decide(ids[name], name, column) for name, column in self._columns.items())
         )
@@ -429,7 +313,7 @@ def _encode(prop: Property, column: pa.ChunkedArray) -> EncodedProperty:
         text = _combined(column.cast(pa.large_string()))
         if text.null_count:
             text = pc.fill_null(text, prop.no_data)
-        offsets, values = _text_parts(text)
+        offsets, values = text_parts(text)
         return EncodedProperty(prop.id, values.tobytes(), array_offsets, offsets.astype("<u4"))
     if prop.component_type == "BOOLEAN":
         bits = np.packbits(_combined(column).to_numpy(zero_copy_only=False), bitorder="little")

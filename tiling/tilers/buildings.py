@@ -31,8 +31,8 @@ from tiling.formats.metadata import (
     MetadataSchema,
     SchemaBuilder,
     encode_table,
-    plain,
 )
+from tiling.formats.plain_columns import plain
 from tiling.formats.subtree import BOUNDING_REGION_CLASS, TILE_CLASS, encode_subtree
 from tiling.formats.tileset_json import encode_tileset
 from tiling.tilers.base import Requirements, Run, TilesetInfo
@@ -63,7 +63,8 @@ _TILESET_ERROR_M = 2.0**20
 
 _TILES_A_UNIT = 4
 _ROWS_A_CHUNK = 20_000
-_WALL_COLOR, _ROOF_COLOR = (205, 205, 205, 255), (255, 255, 255, 255)
+# Walls a shade darker than roofs: shapes read even where the light is flat.
+_WALL_COLOR, _ROOF_COLOR = (225, 225, 225, 255), (255, 255, 255, 255)
 
 
 @dataclass(frozen=True, slots=True)

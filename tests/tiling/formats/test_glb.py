@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tiling.ellipsoid import enu_to_ecef_matrix, geodetic_to_ecef
 from tiling.errors import FormatError
 from tiling.formats.glb import Mesh, PropertyTable, encode_glb
-from tiling.formats.metadata import SchemaBuilder, encode_table, plain
+from tiling.formats.metadata import SchemaBuilder, encode_table
+from tiling.formats.plain_columns import plain
 from tiling.validate.gltf import Glb
 
 TABLE = pa.table({"名称": ["光谷国际广场", None], "height": [23.5, 9.0], "空": ["", ""]})

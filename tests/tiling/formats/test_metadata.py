@@ -20,8 +20,8 @@ from tiling.formats.metadata import (
     SchemaBuilder,
     encode_table,
     identifier,
-    plain,
 )
+from tiling.formats.plain_columns import plain
 from tiling.validate.gltf import Glb
 
 
@@ -158,6 +158,9 @@ def test_rarer_types_keep_their_content() -> None:
             "nothing": pa.nulls(2),
             "structure": pa.array([{"a": 1, "b": "x"}, None]),
             "bool": pa.array([True, None]),
+            "nested": pa.array([[[1, 2], []], None]),
+            "records": pa.array([[{"名": "东"}], []]),
+            "duration": pa.array([90, None], type=pa.duration("s")),
         }
     )
     _, (read,) = carried(table)
@@ -171,6 +174,9 @@ def test_rarer_types_keep_their_content() -> None:
         "structure.a": [1, None],
         "structure.b": ["x", None],
         "bool": [1, None],
+        "nested": ["[[1,2],[]]", None],
+        "records": ['[{"名":"东"}]', "[]"],
+        "duration": [90, None],
     }
 
 
