@@ -17,7 +17,7 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI, Request
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute
 
 from catalog.database import Catalog
 from cim_server.errors import HANDLERS
@@ -56,7 +56,6 @@ def make_app(settings: Settings) -> Starlette:
     routes: list[BaseRoute] = [
         *tiles.routes(state),
         *portal.routes(),
-        Mount("", app=_api(state)),
     ]
     app = Starlette(
         routes=routes,
@@ -75,6 +74,8 @@ def make_app(settings: Settings) -> Starlette:
         lifespan=_lifespan(state),
     )
     app.router.redirect_slashes = False
+    # Not a mount: a mount of everything would also take what a route above refuses by method.
+    app.router.default = _api(state)
     app.state.cim = state
     return app
 

@@ -28,6 +28,9 @@ def config_of(settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=10,
+        # A worker answers only once it has imported GDAL and the rest: seconds on a busy machine,
+        # and the default of 5 s would end it for ever just before it is ready.
+        timeout_worker_healthcheck=60,
     )
 
 

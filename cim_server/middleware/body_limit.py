@@ -11,7 +11,7 @@ class BodyLimitMiddleware:
     """Refuses a body larger than `max_nbytes`.
 
     Args:
-        app: the application inside; it sees `RequestTooLarge` while reading a streamed body.
+        app: the application inside; reading a streamed body raises `RequestTooLarge` in it.
         max_nbytes: bytes.
     """
 
@@ -25,9 +25,10 @@ class BodyLimitMiddleware:
             await self.app(scope, receive, send)
             return
         error = RequestTooLarge(f"the body is larger than {self.max_nbytes} bytes")
+        refusal = problem(status_of(error), str(error))
         declared = next((v for n, v in scope["headers"] if n == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > self.max_nbytes:
-            await problem(status_of(error), str(error))(scope, receive, send)
+            await refusal(scope, receive, send)
             return
         seen = 0
 
@@ -40,4 +41,15 @@ class BodyLimitMiddleware:
                     raise error
             return message
 
-        await self.app(scope, counted, send)
+        async def unless_refused(message: Message) -> None:
+            # FastAPI turns whatever goes wrong while it reads a body into an answer of its own.
+            if seen <= self.max_nbytes:
+                await send(message)
+
+        try:
+            await self.app(scope, counted, unless_refused)
+        except RequestTooLarge as raised:
+            if raised is not error:
+                raise
+        if seen > self.max_nbytes:
+            await refusal(scope, receive, send)

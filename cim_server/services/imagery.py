@@ -7,13 +7,14 @@ without end. Endpoints are plain functions, which FastAPI runs in the worker thr
 
 # No postponed annotations here: FastAPI resolves them at run time, and these name local functions.
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from morecantile import TileMatrixSet
 from morecantile.defaults import TileMatrixSets
 from rio_tiler.constants import WEB_MERCATOR_TMS
+from rio_tiler.expression import parse_expression
 from starlette.responses import Response
 from titiler.core.algorithm import Algorithms
 from titiler.core.algorithm import algorithms as all_algorithms
@@ -24,7 +25,7 @@ from cim_server.errors import InvalidRequest
 from cim_server.links import Links, quote_path
 from cim_server.middleware.conditional import validate
 from cim_server.responses import IMMUTABLE, REVALIDATE
-from cim_server.services.rasters import CatalogueReader, RasterSource
+from cim_server.services.rasters import CatalogueReader, RasterSource, band_count
 from cim_server.services.wmts import capabilities
 from cim_server.state import State
 from tiling.errors import NotFound
@@ -112,6 +113,13 @@ class CatalogueTiler(TilerFactory):
         """Leave out the list of tilesets, whose HTML form loads scripts from a CDN."""
 
 
+def _bands_of(expression: str) -> tuple[int, ...]:
+    try:
+        return tuple(parse_expression(expression))
+    except ValueError as error:
+        raise InvalidRequest(f"expression {expression!r} names no band: {error}") from error
+
+
 def _source_dependency(state: State) -> Callable[..., RasterSource]:
     def source(
         request: Request,
@@ -145,6 +153,13 @@ def router(state: State) -> APIRouter:
     ) -> BidxExprParams:
         if params.indexes is None and params.expression is None:
             params.indexes = found.bands()
+        asked: Sequence[int] = params.indexes or ()
+        if params.expression is not None:
+            asked = _bands_of(params.expression)
+        count = band_count(str(found.path))
+        for index in asked:
+            if not 1 <= index <= count:
+                raise InvalidRequest(f"there is no band {index}; the raster has {count}")
         return params
 
     def render(

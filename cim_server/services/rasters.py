@@ -60,6 +60,13 @@ class RasterSource:
         return [int(i) for i in stored] if stored else None
 
 
+@lru_cache(maxsize=4096)
+def band_count(path: str) -> int:
+    """Return how many bands an immutable file has."""
+    with rasterio.open(path) as dataset:
+        return int(dataset.count)
+
+
 @attr.s
 class CatalogueReader(Reader):
     """A rio-tiler reader of a catalogued file, opened as `gdal_name` says."""

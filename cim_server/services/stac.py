@@ -5,35 +5,25 @@ that were not asked for.
 """
 
 # No postponed annotations here: FastAPI resolves them at run time.
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any
 
-import orjson
-import shapely
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
-from shapely.errors import ShapelyError
 from starlette.responses import Response
 
 from catalog.database import Catalog
-from catalog.records import Collection, Item, Version
-from catalog.search import MAX_LIMIT, SearchQuery, parse_bbox, parse_interval, token_after
+from catalog.records import Collection
+from catalog.search import MAX_LIMIT, SearchQuery, parse_bbox
 from catalog.stac import collection_to_stac, item_to_stac
 from cim_server.errors import InvalidRequest
 from cim_server.links import Links
 from cim_server.responses import json_response, plain_json
+from cim_server.services.search import DEFAULT_LIMIT, SearchBody, find, parse_geometry, query_of
 from cim_server.state import CURRENT, State
 from tiling.errors import NotFound
 
 GEOJSON = "application/geo+json"
 OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
-DEFAULT_LIMIT = 100
-_MAX_VERTICES = 10_000
-_GEOMETRY_TYPES = frozenset(
-    ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
-    + ("GeometryCollection",)
-)
 
 # Only what holds.
 CONFORMANCE = (
@@ -56,102 +46,6 @@ _Limit = Annotated[int, Query(ge=1, description=f"Items per page, at most {MAX_L
 _Token = Annotated[str | None, Query(description="Page, from a `next` link.")]
 _Names = Annotated[str | None, Query(description="Ids with commas between them.")]
 _Geometry = Annotated[str | None, Query(description="GeoJSON geometry.")]
-
-
-class SearchBody(BaseModel):
-    """The body of ``POST /stac/search``."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    bbox: list[float] | None = None
-    datetime: str | None = None
-    ids: list[str] | None = Field(default=None, max_length=MAX_LIMIT)
-    collections: list[str] | None = Field(default=None, max_length=MAX_LIMIT)
-    intersects: dict[str, Any] | None = None
-    limit: int = Field(default=DEFAULT_LIMIT, ge=1)
-    token: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    pairs: list[tuple[Item, Version]]
-    next: str | None
-    matched: int | None
-
-
-def find(catalog: Catalog, query: SearchQuery, geometry: shapely.Geometry | None) -> _Found:
-    """Return one page; blocks on the database.
-
-    Args:
-        catalog: the catalogue.
-        query: what is asked for.
-        geometry: lon/lat degrees that the footprints must touch, None for any; its bounds are
-            in `query` already.
-    """
-    page = catalog.search(query)
-    if geometry is None:
-        return _Found(page.items, page.next, page.matched)
-    # Footprints are boxes, so the database has done all but the corners; go on until it is full.
-    pairs: list[tuple[Item, Version]] = []
-    while True:
-        for item, version in page.items:
-            if shapely.intersects(geometry, shapely.box(*version.bounds.bbox2d())):
-                if len(pairs) == query.limit:
-                    return _Found(pairs, token_after(pairs[-1][0].id), None)
-                pairs.append((item, version))
-        if page.next is None:
-            return _Found(pairs, None, None)
-        page = catalog.search(replace(query, token=page.next))
-
-
-def query_of(body: SearchBody) -> tuple[SearchQuery, shapely.Geometry | None]:
-    """Return the catalogue's form of a search.
-
-    Raises:
-        QueryInvalid: a bbox, interval or token that means nothing.
-        InvalidRequest: ``bbox`` beside ``intersects``, or a geometry that is none.
-    """
-    geometry = None
-    bbox = None if body.bbox is None else tuple(body.bbox)
-    if body.intersects is not None:
-        if bbox is not None:
-            raise InvalidRequest("give bbox or intersects, not both")
-        geometry = _geometry(body.intersects)
-        bbox = tuple(float(v) for v in geometry.bounds)
-    query = SearchQuery(
-        bbox=bbox,
-        interval=None if body.datetime is None else parse_interval(body.datetime),
-        ids=body.ids,
-        collections=body.collections,
-        # OGC API Features (17-069r4 §7.15.3): too large a limit is no error.
-        limit=min(body.limit, MAX_LIMIT),
-        token=body.token,
-    )
-    return query, geometry
-
-
-def _geometry(data: Mapping[str, Any]) -> shapely.Geometry:
-    if data.get("type") not in _GEOMETRY_TYPES:
-        raise InvalidRequest(f"intersects has the type {data.get('type')!r}, which is no geometry")
-    try:
-        geometry = shapely.from_geojson(orjson.dumps(data).decode())
-    except ShapelyError as error:
-        raise InvalidRequest(f"intersects is no GeoJSON geometry: {error}") from error
-    if geometry is None or geometry.is_empty or not geometry.is_valid:
-        raise InvalidRequest("intersects is empty or not a valid geometry")
-    if shapely.get_num_coordinates(geometry) > _MAX_VERTICES:
-        raise InvalidRequest(f"intersects has more than {_MAX_VERTICES} vertices")
-    return geometry
-
-
-def _parse_geometry(text: str) -> dict[str, Any]:
-    try:
-        data = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"intersects is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise InvalidRequest("intersects is not a JSON object")
-    return data
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -252,24 +146,33 @@ def _page(
 
 def router(state: State) -> APIRouter:
     """Return the endpoints below ``/stac``."""
-    answers: Any = {200: {"content": {"application/json": {}}}}
-    features: Any = {200: {"content": {GEOJSON: {}}}}
     routes = APIRouter(prefix="/stac", tags=["STAC"], default_response_class=Response)
+    _add_catalogue(routes, state)
+    _add_items(routes, state)
+    _add_search(routes, state)
+    return routes
+
+
+_JSON_ANSWER: Any = {200: {"content": {"application/json": {}}}}
+_FEATURES_ANSWER: Any = {200: {"content": {GEOJSON: {}}}}
+
+
+def _add_catalogue(routes: APIRouter, state: State) -> None:
     catalog = state.catalog
 
-    @routes.get("", operation_id="stac.getLandingPage", responses=answers)
+    @routes.get("", operation_id="stac.getLandingPage", responses=_JSON_ANSWER)
     async def root(request: Request) -> Response:
         """Return the landing page."""
         link = Links.of(request.scope)
         document = await state.in_catalogue_thread(landing, catalog, link)
         return json_response(document, request.headers)
 
-    @routes.get("/conformance", operation_id="stac.getConformance", responses=answers)
+    @routes.get("/conformance", operation_id="stac.getConformance", responses=_JSON_ANSWER)
     async def conformance(request: Request) -> Response:
         """Return the conformance classes that hold."""
         return json_response({"conformsTo": CONFORMANCE}, request.headers)
 
-    @routes.get("/collections", operation_id="stac.getCollections", responses=answers)
+    @routes.get("/collections", operation_id="stac.getCollections", responses=_JSON_ANSWER)
     async def collections(request: Request) -> Response:
         """Return every collection with the extent of what is published in it."""
         link = Links.of(request.scope)
@@ -285,7 +188,9 @@ def router(state: State) -> APIRouter:
         found = await state.in_catalogue_thread(read)
         return json_response({"collections": found, "links": links}, request.headers)
 
-    @routes.get("/collections/{collection}", operation_id="stac.getCollection", responses=answers)
+    @routes.get(
+        "/collections/{collection}", operation_id="stac.getCollection", responses=_JSON_ANSWER
+    )
     async def one_collection(
         request: Request, collection: Annotated[str, Path(description="Id of the collection.")]
     ) -> Response:
@@ -299,7 +204,13 @@ def router(state: State) -> APIRouter:
 
         return json_response(await state.in_catalogue_thread(read), request.headers)
 
-    @routes.get("/collections/{collection}/items", operation_id="stac.getItems", responses=features)
+
+def _add_items(routes: APIRouter, state: State) -> None:
+    catalog = state.catalog
+
+    @routes.get(
+        "/collections/{collection}/items", operation_id="stac.getItems", responses=_FEATURES_ANSWER
+    )
     async def items(
         request: Request,
         collection: Annotated[str, Path(description="Id of the collection.")],
@@ -339,7 +250,9 @@ def router(state: State) -> APIRouter:
         return json_response(document, request.headers, media_type=GEOJSON)
 
     @routes.get(
-        "/collections/{collection}/items/{item}", operation_id="stac.getItem", responses=features
+        "/collections/{collection}/items/{item}",
+        operation_id="stac.getItem",
+        responses=_FEATURES_ANSWER,
     )
     async def one_item(
         request: Request,
@@ -358,7 +271,11 @@ def router(state: State) -> APIRouter:
         document = await state.in_catalogue_thread(read)
         return json_response(document, request.headers, media_type=GEOJSON)
 
-    @routes.get("/search", operation_id="stac.getSearch", responses=features)
+
+def _add_search(routes: APIRouter, state: State) -> None:
+    catalog = state.catalog
+
+    @routes.get("/search", operation_id="stac.getSearch", responses=_FEATURES_ANSWER)
     async def search(
         request: Request,
         bbox: _Bbox = None,
@@ -377,7 +294,7 @@ def router(state: State) -> APIRouter:
             datetime=when,
             ids=_names(ids),
             collections=_names(collections),
-            intersects=None if intersects is None else _parse_geometry(intersects),
+            intersects=None if intersects is None else parse_geometry(intersects),
             limit=limit,
             token=token,
         )
@@ -393,7 +310,7 @@ def router(state: State) -> APIRouter:
         document = await state.in_catalogue_thread(read)
         return json_response(document, request.headers, media_type=GEOJSON)
 
-    @routes.post("/search", operation_id="stac.postSearch", responses=features)
+    @routes.post("/search", operation_id="stac.postSearch", responses=_FEATURES_ANSWER)
     async def post_search(request: Request, body: SearchBody) -> Response:
         """Search the published assets with a JSON body."""
         link = Links.of(request.scope)
@@ -409,5 +326,3 @@ def router(state: State) -> APIRouter:
 
         document = await state.in_catalogue_thread(read)
         return plain_json(document, media_type=GEOJSON)
-
-    return routes

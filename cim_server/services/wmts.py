@@ -19,7 +19,7 @@ from cim_server.services.rasters import CatalogueReader, RasterSource
 _WMTS = "http://www.opengis.net/wmts/1.0"
 _OWS = "http://www.opengis.net/ows/1.1"
 _XLINK = "http://www.w3.org/1999/xlink"
-_FORMATS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+_FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 
 
 def capabilities(

@@ -1,0 +1,271 @@
+"""Dynamic rasters: pixels in the right place, bound to the catalogue, bounded work."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+import xml.etree.ElementTree as ET
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import morecantile
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning
+
+from cim_server.services.rasters import gdal_name, wgs84_twin
+from cim_server.testing.services import ServiceTests
+from tiling.schemes import cgcs2000_quad
+
+GRIDS = {"WebMercatorQuad": morecantile.tms.get("WebMercatorQuad"), "CGCS2000Quad": cgcs2000_quad()}
+LON, LAT = 113.37, 31.73
+
+
+def tile_path(asset: str, grid: str, zoom: int, lon: float = LON, lat: float = LAT) -> str:
+    tile = GRIDS[grid].tile(lon, lat, zoom)
+    return f"/raster/{asset}/tiles/{grid}/{zoom}/{tile.x}/{tile.y}"
+
+
+def pixels(answer: httpx.Response) -> Any:
+    assert answer.status_code == 200, answer.text
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a PNG has no place of its own
+        with rasterio.MemoryFile(answer.content) as file, file.open() as dataset:
+            return dataset.read()
+
+
+class TestRaster(ServiceTests):
+    found = {
+        tile_path("image", "WebMercatorQuad", 12) + ".png": "image/png",
+        tile_path("image", "CGCS2000Quad", 12) + ".jpeg": "image/jpeg",
+        "/raster/image/WebMercatorQuad/tilejson.json": "application/json",
+        "/raster/image/WMTSCapabilities.xml": "application/xml",
+        "/raster/image/info": "application/json",
+        "/raster/dem/preview.png": "image/png",
+        "/raster/dem/statistics": "application/json",
+        f"/raster/dem/point/{LON},{LAT}": "application/json",
+        "/raster/dem/info?version=1": "application/json",
+    }
+    missing = (
+        "/raster/none/info",
+        "/raster/divisions/info",
+        "/raster/image/info?version=7",
+        "/raster/image/nothing",
+        "/raster/image/tiles/WebMercatorQuad/12/0/0.png",
+        "/raster/image/point/10,10",
+    )
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_pixel_lies_where_the_source_has_it(client: httpx.Client, grid: str) -> None:
+    # The image is red in its western half and green in its northern half, in EPSG:4490.
+    tms = GRIDS[grid]
+    for lon, lat, red, green in (
+        (113.35, 31.75, 200, 100),
+        (113.45, 31.75, 0, 100),
+        (113.35, 31.65, 200, 0),
+        (113.45, 31.65, 0, 0),
+    ):
+        zoom = 13
+        image = pixels(client.get(tile_path("image", grid, zoom, lon, lat) + ".png"))
+        tile = tms.tile(lon, lat, zoom)
+        box = tms.xy_bounds(tile)
+        x, y = (lon, lat) if grid == "CGCS2000Quad" else tms.xy(lon, lat)
+        column = int((x - box.left) / (box.right - box.left) * 256)
+        row = int((box.top - y) / (box.top - box.bottom) * 256)
+        assert image[:, row, column].tolist()[:3] == [red, green, 0], (lon, lat)
+        assert image[3, row, column] == 255
+
+
+def test_twice_the_pixels_for_dense_screens(client: httpx.Client) -> None:
+    path = tile_path("image", "WebMercatorQuad", 12)
+    assert pixels(client.get(path + ".png")).shape[1:] == (256, 256)
+    assert pixels(client.get(path + "@2x.png")).shape[1:] == (512, 512)
+    assert pixels(client.get(path + "@2x")).shape[1:] == (512, 512)
+
+
+def test_deep_images_use_their_stored_range(client: httpx.Client) -> None:
+    grey = pixels(client.get("/raster/image-16bit/preview.png?max_size=512"))
+    assert grey.dtype == np.uint8
+    assert grey[0].min() == 0 and grey[0].max() == 255
+    chosen = pixels(client.get("/raster/image-16bit/preview.png?rescale=0,60000"))
+    assert chosen[0].max() < 40
+
+
+def test_a_dem_is_shown_over_its_own_range_and_gives_heights(client: httpx.Client) -> None:
+    shown = pixels(client.get("/raster/dem/preview.png"))
+    assert shown.dtype == np.uint8 and shown[0].max() == 255
+    assert shown[-1].min() == 0, "nodata is transparent"
+    point = client.get(f"/raster/dem/point/{LON},{LAT}").json()
+    row = (31.8 - LAT) / 0.2 * 512
+    assert point["values"][0] == pytest.approx(row / 511 * 500, abs=1.0)
+
+
+def test_algorithms_and_expressions_keep_their_own_range(client: httpx.Client) -> None:
+    coded = pixels(client.get("/raster/dem/preview.png?algorithm=terrainrgb")).astype(int)
+    height_m = -10000 + (coded[0] * 65536 + coded[1] * 256 + coded[2]) * 0.1
+    assert height_m[-1, -1] == pytest.approx(500, abs=1)
+    doubled = client.get("/raster/image/preview.png?expression=b1%2B0&rescale=0,200")
+    assert pixels(doubled)[0].max() == 255
+
+
+def test_info_names_the_crs_of_the_file(client: httpx.Client) -> None:
+    assert client.get("/raster/image/info").json()["crs"].endswith("/EPSG/0/4490")
+
+
+def test_tilejson_leads_to_tiles(client: httpx.Client) -> None:
+    for grid in GRIDS:
+        document = client.get(f"/raster/image/{grid}/tilejson.json").json()
+        assert document["bounds"] == pytest.approx([113.3, 31.6, 113.5, 31.8], abs=1e-6)
+        zoom = document["minzoom"]
+        tile = GRIDS[grid].tile(LON, LAT, zoom)
+        url = document["tiles"][0].format(z=zoom, x=tile.x, y=tile.y)
+        assert client.get(url).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"url": "/etc/passwd"},
+        {"url": "http://169.254.169.254/latest"},
+        {"dst_crs": "/etc/passwd"},
+        {"dst_crs": "http://127.0.0.1:1/x.prj"},
+        {"dst_crs": "+proj=merc"},
+        {"max_size": "1000000"},
+        {"width": "100000", "height": "100000"},
+        {"width": "-1"},
+        {"algorithm": "contours"},
+        {"expression": "b1" + "*b1" * 200},
+        {"expression": "__import__('os')"},
+        {"expression": "b9"},
+        {"expression": "b1A"},
+        {"bidx": "9"},
+        {"rescale": "1"},
+        {"colormap_name": "none"},
+        {"colormap": "{"},
+        {"nodata": "x"},
+    ],
+    ids=str,
+)
+def test_a_parameter_that_asks_too_much_is_refused(
+    client: httpx.Client, query: dict[str, str]
+) -> None:
+    answer = client.get(f"/raster/image/preview.png?{urlencode(query)}")
+    assert answer.status_code == 400, (answer.status_code, answer.text[:200])
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "/stores/" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/statistics?histogram_bins=100000000", "/info.geojson?crs=/etc"])
+def test_expensive_or_file_parameters_are_refused_elsewhere_too(
+    client: httpx.Client, path: str
+) -> None:
+    assert client.get(f"/raster/image{path}").status_code == 400
+
+
+def test_no_endpoint_takes_a_url(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    rasters = {p: o for p, o in paths.items() if p.startswith("/raster")}
+    assert len(rasters) >= 8
+    for path, operations in rasters.items():
+        assert path.startswith("/raster/{asset}/")
+        for operation in operations.values():
+            assert "url" not in {p["name"] for p in operation.get("parameters", [])}, path
+
+
+WMTS = {"w": "http://www.opengis.net/wmts/1.0", "o": "http://www.opengis.net/ows/1.1"}
+
+
+def test_wmts_states_origins_in_axis_order_and_ogc_scales(client: httpx.Client) -> None:
+    root = ET.fromstring(client.get("/raster/image/WMTSCapabilities.xml").content)
+    assert root.findtext(".//w:Layer/o:Identifier", namespaces=WMTS) == "image"
+    sets = {
+        s.findtext("o:Identifier", namespaces=WMTS): s
+        for s in root.findall("w:Contents/w:TileMatrixSet", WMTS)
+    }
+    assert set(sets) == set(GRIDS)
+    first = sets["CGCS2000Quad"].find("w:TileMatrix", WMTS)
+    assert first is not None
+    assert first.findtext("w:TopLeftCorner", namespaces=WMTS) == "90.0 -180.0"
+    scale = float(first.findtext("w:ScaleDenominator", "", WMTS))
+    assert scale == pytest.approx(279541132.0143589, rel=1e-9)
+    crs = sets["CGCS2000Quad"].findtext("o:SupportedCRS", namespaces=WMTS)
+    assert crs == "urn:ogc:def:crs:EPSG::4490"
+    template = root.find(".//w:ResourceURL[@format='image/png']", WMTS)
+    assert template is not None
+    url = template.attrib["template"]
+    tile = GRIDS["CGCS2000Quad"].tile(LON, LAT, 12)
+    for name, value in (
+        ("TileMatrixSet", "CGCS2000Quad"),
+        ("TileMatrix", 12),
+        ("TileCol", tile.x),
+        ("TileRow", tile.y),
+    ):
+        url = url.replace("{" + name + "}", str(value))
+    assert client.get(url).status_code == 200
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_gdal_reads_the_wmts_and_finds_the_pixels(client: httpx.Client, grid: str) -> None:
+    url = f"{client.base_url}/raster/image/WMTSCapabilities.xml"
+    with rasterio.open(f"WMTS:{url},layer=image,tilematrixset={grid}") as dataset:
+        # GDAL answers in the order that PROJ thinks in, longitude first.
+        x, y = GRIDS[grid].xy(113.35, 31.75) if grid == "WebMercatorQuad" else (113.35, 31.75)
+        values = next(dataset.sample([(x, y)]))
+    assert abs(int(values[0]) - 200) < 8 and abs(int(values[1]) - 100) < 8
+
+
+def test_a_known_image_is_not_rendered_again(client: httpx.Client) -> None:
+    path = tile_path("image", "WebMercatorQuad", 12) + ".png"
+    etag = client.get(path).headers["etag"]
+    again = client.get(path, headers={"If-None-Match": etag})
+    assert again.status_code == 304
+    other = client.get(path + "?bidx=2", headers={"If-None-Match": etag})
+    assert other.status_code == 200
+    assert client.get(path + "?version=1").headers["cache-control"].endswith("immutable")
+
+
+@given(st.sampled_from([4547, 4526, 4546, 4490, 4508]), st.floats(-1, 1), st.floats(25, 40))
+@settings(max_examples=30, deadline=None)
+def test_the_wgs84_twin_of_a_cgcs2000_frame_is_equal_to_the_millimetre(
+    code: int, off_deg: float, lat: float
+) -> None:
+    from rasterio.warp import transform
+
+    twin = wgs84_twin(CRS.from_epsg(code))
+    assert twin is not None
+    meridian = {4547: 114, 4526: 114, 4546: 111, 4508: 111}.get(code, 114)
+    lon = meridian + off_deg
+    (x,), (y,) = transform("EPSG:4490", CRS.from_epsg(code), [lon], [lat])
+    (x2,), (y2,) = transform("EPSG:4326", CRS.from_user_input(twin), [lon], [lat])
+    tolerance = 1e-3 if code != 4490 else 1e-9
+    assert abs(x - x2) < tolerance and abs(y - y2) < tolerance
+
+
+def test_other_frames_have_no_twin() -> None:
+    for code in (4326, 3857, 32649, 4610, 4214):
+        assert wgs84_twin(CRS.from_epsg(code)) is None
+    assert wgs84_twin(None) is None
+
+
+def test_a_path_that_the_vrt_syntax_cannot_hold_is_opened_as_it_is(tmp_path: Any) -> None:
+    folder = tmp_path / "a?b&c 随州"
+    folder.mkdir()
+    path = folder / "x.tif"
+    profile = {"driver": "GTiff", "width": 1, "height": 1, "count": 1, "dtype": "uint8"}
+    transform = rasterio.Affine(1, 0, 113, 0, -1, 32)
+    with rasterio.open(path, "w", crs="EPSG:4490", transform=transform, **profile) as dataset:
+        dataset.write(np.ones((1, 1, 1), np.uint8))
+    with rasterio.open(gdal_name(str(path))) as dataset:
+        assert dataset.read()[0, 0, 0] == 1
+
+
+def test_statistics_are_json(client: httpx.Client) -> None:
+    body = json.load(io.BytesIO(client.get("/raster/dem/statistics").content))
+    assert body["b1"]["max"] == pytest.approx(500, abs=1)
