@@ -74,6 +74,23 @@ class RasterReader:
         self._ref: SpatialRef | None = None
 
     @classmethod
+    def joined(cls, readers: Sequence[RasterReader]) -> RasterReader:
+        """Return one reader over the sheets of several; earlier ones win where they overlap.
+
+        Args:
+            readers: at least one, all with the same options.
+
+        Raises:
+            RasterUnsupported: their frames differ.
+            SourceError: see `sheets`.
+        """
+        whole = cls(readers[0].path, readers[0].options)
+        sheets = tuple(sheet for reader in readers for sheet in reader.sheets)
+        whole._ref = whole._decide_ref(sheets)
+        whole._sheets = sheets
+        return whole
+
+    @classmethod
     def sniff(cls, path: Path) -> bool:
         """Say whether this is a raster, by magic number or, for HGT, by name; reads 64 bytes."""
         if path.is_dir():

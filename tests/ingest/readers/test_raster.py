@@ -186,6 +186,18 @@ def test_the_earlier_sheet_wins_where_sheets_overlap(tmp_path: Path) -> None:
         assert mosaic.bounds == pytest.approx((113, 31.99, 113.015, 32))
 
 
+def test_several_files_are_one_mosaic_in_the_order_they_were_given(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.tif", np.full((10, 10), 1, np.float32))
+    b = write(tmp_path / "b.tif", np.full((10, 10), 2, np.float32), 113.005)
+    joined = RasterReader.joined([RasterReader(b), RasterReader(a)])
+    source = joined.elevation(ELLIPSOIDAL)
+    assert [at(source, lon, 31.995) for lon in (113.0021, 113.0081, 113.0131)] == [1, 2, 2]
+    assert joined.info().files == (b, a)
+    far = write(tmp_path / "c.tif", np.ones((4, 4)), 440000, 3508000, 2, "EPSG:4547")
+    with pytest.raises(RasterUnsupported, match="different frames"):
+        RasterReader.joined([RasterReader(a), RasterReader(far)])
+
+
 def test_sheets_off_the_common_grid_are_asked_next(tmp_path: Path) -> None:
     write(tmp_path / "fine.tif", np.full((10, 10), 1, np.float32))
     write(tmp_path / "z-coarse.tif", np.full((10, 10), 2, np.float32), 112.9951, 32.0051, 0.0037)
