@@ -217,7 +217,8 @@ def _decide_kind(
         return "imagery", f"{bands} bands of {layer.extra['dtype']}"
     names = [f.name for f in layer.fields]
     folded = {n.casefold() for n in names}
-    if "polygon" in (layer.geometry_type or "").lower():
+    shapes_of_layer = {layer.geometry_type or "", *layer.extra.get("geometry_types", ())}
+    if any("polygon" in shape.lower() for shape in shapes_of_layer):
         if codes := [n for n in _CODE_COLUMNS if n.casefold() in folded]:
             return "divisions", f"polygons with a division code in {codes[0]!r}"
         try:
@@ -318,7 +319,7 @@ def _check_layer(
     y = np.array([ymin, ymin, ymax, ymax])
     try:
         lon, lat, _ = transform_points(ref, TILE_REF.with_vertical(ref.vertical), x, y)
-        check_area(lon, lat, parse_area(options.area), str(info.path))
+        check_area(lon, lat, parse_area(options.area), str(info.path), raw=(x, y))
     except SourceError as error:
         refusals.append(error)
 

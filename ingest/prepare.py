@@ -125,7 +125,7 @@ def _source_batches(
                 batch = apply_rules(BEFORE_REFRAMING, batch, findings)
                 if not len(batch):
                     continue
-                batch, shift = reframe(batch, TILE_REF.with_vertical(None))
+                batch, shift = reframe(batch, TILE_REF.with_vertical(None), info.path)
                 if shift.to_json() not in shifts:
                     shifts.append(shift.to_json())
                 bounds = shapely.total_bounds(batch.geometry)

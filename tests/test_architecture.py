@@ -125,7 +125,7 @@ def test_every_package_is_typed_and_says_what_it_is() -> None:
 
 
 def test_nothing_unfinished_is_left_behind() -> None:
-    pattern = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
+    pattern = re.compile(r"\b(TODO|FIXME|XXX|raise NotImplementedError)\b")
     for name, path in MODULES.items():
         hit = pattern.search(path.read_text(encoding="utf-8"))
         assert hit is None, f"{name}: {hit.group()}"

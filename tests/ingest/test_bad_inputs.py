@@ -53,9 +53,11 @@ def shapefile(folder: Path, ring: list[list[float]] = SQUARE, crs: str | None = 
         field_data=[np.array([12.0])],
         fields=["height"],
         geometry_type="Polygon",
-        crs=crs,
+        crs=crs or "EPSG:4490",
         driver="ESRI Shapefile",
     )
+    if crs is None:
+        path.with_suffix(".prj").unlink()
     return path
 
 
@@ -120,7 +122,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
     "swapped axes": (
         lambda d: geojson(d / "反.geojson", [9.0], SWAPPED),
         B,
-        ["反.geojson", "swap"],
+        ["反.geojson", "exchanged"],
     ),
     "outside the area": (
         lambda d: geojson(d / "外.geojson", [9.0], [[x - 200, y] for x, y in SQUARE]),
