@@ -393,6 +393,18 @@ def test_a_bomb_is_never_inflated(tmp_path: Path) -> None:
         ThreeTzReader(path)._tile("a.glb", claims, bytes(10))
 
 
+@pytest.mark.parametrize("claimed", [2_000, 1 << 31])
+def test_an_entry_that_claims_more_than_the_archive_holds_is_told(
+    tmp_path: Path, claimed: int
+) -> None:
+    path = indexed(tmp_path / "a.3tz", [(b"a.glb", b"body", 8, b"content")], "a.glb")
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<I", raw, 18, claimed)  # the compressed size in the local header
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match="a.glb is truncated"):
+        read(path, "a.glb")
+
+
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.3tz"
     for data in (b"", b"PK", b"glTF" * 100, os.urandom(100_000), b"PK\5\6" * 50):
