@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _ESCAPES = [("\\", "\\\\"), ('"', '\\"')] + [(chr(c), json.dumps(chr(c))[1:-1]) for c in range(32)]
+_NULL = pa.scalar("null", pa.large_string())
 _CONTROL = r"[\x00-\x1f]"
 
 
@@ -43,7 +44,12 @@ def _tokens(array: pa.Array) -> pa.Array:
         tokens = pc.cast(array, pa.large_string())
     else:
         tokens = _quoted(pc.cast(array, pa.large_string()))
-    return pc.fill_null(tokens, pa.scalar("null", pa.large_string()))
+    # Null rows of lists and structs have tokens by now, too: those of an empty value.
+    return pc.if_else(pc.is_valid(array), _known(tokens), _NULL)
+
+
+def _known(tokens: pa.Array) -> pa.Array:
+    return pc.fill_null(tokens, _NULL)
 
 
 def _quoted(text: pa.Array) -> pa.Array:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import shapely
 from numpy.typing import NDArray
 
 from tiling.errors import FormatError
@@ -77,7 +76,7 @@ def encode_layer(layer: LayerContent) -> tuple[bytes, NDArray[np.bool_]]:
     if len(rows) < len(present):
         commands, kinds = commands.take(rows), kinds[rows]
         table = table.take(pa.array(rows))
-    names, values, tags = _encode_tags(table)
+    names, values, tags = _encode_tags(table, len(rows))
     features = RaggedBytes.beside(
         [
             _numbers(0x08, layer.ids[rows]),
@@ -173,13 +172,14 @@ def _iso(array: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(text, *(pa.scalar(t, text.type) for t in (ending, "")))
 
 
-def _encode_tags(table: pa.Table) -> tuple[list[str], RaggedBytes, RaggedBytes]:
+def _encode_tags(table: pa.Table, rows: int) -> tuple[list[str], RaggedBytes, RaggedBytes]:
     # Returns the names of the keys in use, the value table, and (key, value) pairs per feature.
+    # `rows` is told, because a table without columns forgets how many it had when rows are taken.
     # Values are looked up per type: the int 73 and the double 73.0 are two values.
     by_type: dict[str, list[int]] = {}
     for i, field in enumerate(table.schema):
         by_type.setdefault(_wire_type(field), []).append(i)
-    index = np.full((table.num_rows, table.num_columns), -1, dtype=np.int64)
+    index = np.full((rows, table.num_columns), -1, dtype=np.int64)
     tables: list[RaggedBytes] = []
     base = 0
     for wire, columns in by_type.items():
@@ -260,8 +260,3 @@ def _optional(rows: RaggedBytes, wanted: NDArray[np.bool_]) -> RaggedBytes:
 def _message(tag: int, pieces: Sequence[bytes]) -> bytes:
     nbytes = sum(len(p) for p in pieces)
     return b"".join([bytes([tag]), encode_varints([nbytes]).tobytes(), *pieces])
-
-
-def unit_squares(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.object_]:
-    """Return (N,) one-unit squares with the lower corner at whole (x, y): the smallest polygons."""
-    return np.asarray(shapely.box(x, y, x + 1, y + 1), dtype=object)
