@@ -88,12 +88,12 @@ def _lifespan(state: State) -> Any:
         limiter.total_tokens = state.settings.raster_threads
         await state.refresh()
         follower = asyncio.create_task(state.follow(), name="follow the catalogue")
+        follower.add_done_callback(state.following_ended)
         try:
             yield
         finally:
             follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await follower
+            await asyncio.wait([follower])
             state.close()
 
     return lifespan

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -24,6 +25,7 @@ MAX_INFLATED_NBYTES = 256 << 20
 _GZIP_WBITS = 31
 
 
+@lru_cache(maxsize=1024)
 def accepts_gzip(accept_encoding: str | None) -> bool:
     """Say whether an ``Accept-Encoding`` value allows gzip (RFC 9110 §12.5.3).
 

@@ -162,6 +162,12 @@ class State:
             else:
                 self.refresh_error = ""
 
+    def following_ended(self, task: asyncio.Task[None]) -> None:
+        """Let /healthz fail when `follow` has ended by a defect: data would grow old unnoticed."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.critical("no longer follows the catalogue; restart the server", exc_info=error)
+            self.refresh_error = "no longer follows the catalogue"
+
     def entry(self, asset: str, version: str) -> Entry:
         """Return a version by its number (as the text in a URL) or ``current``.
 

@@ -42,7 +42,7 @@ class BaseUrlMiddleware:
         """Call the application with the corrected scope."""
         if scope["type"] == "http":
             seen = self._public
-            if seen is None and self._trusts(scope):
+            if seen is None and _is_forwarded(scope) and self._trusts(scope):
                 seen = forwarded_base(scope)
             if seen is not None:
                 scope = _with_base(scope, *seen)
@@ -57,6 +57,10 @@ class BaseUrlMiddleware:
         except ValueError:
             return False
         return any(address in network for network in self._networks)
+
+
+def _is_forwarded(scope: Scope) -> bool:
+    return any(n == b"forwarded" or n.startswith(b"x-forwarded-") for n, _ in scope["headers"])
 
 
 def forwarded_base(scope: Scope) -> tuple[str, str, str] | None:

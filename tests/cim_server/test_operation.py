@@ -21,6 +21,7 @@ from catalog.database import Catalog
 from cim_server.services.portal import StaticFiles
 from cim_server.testing.services import ServiceTests
 from styles import style_names
+from tiling.errors import CatalogError
 
 BUILDINGS = quote("buildings-曾都区")
 
@@ -80,6 +81,37 @@ def test_an_empty_data_folder_is_served(tmp_path: Path, own_city: Any, serve: An
     with serve(own_city.settings(data=tmp_path / "new" / "数据")) as client:
         assert client.get("/healthz").json()["assets"] == 0
         assert client.get("/stac/search").json()["features"] == []
+
+
+def test_health_fails_while_the_catalogue_cannot_be_read(
+    own_city: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_city.publish("one", "buildings", own_city.archive("one", {"tileset.json": b"{}"}))
+
+    def unreadable(catalog: Catalog) -> int:
+        raise CatalogError("the disk is gone")
+
+    with serve(own_city.settings()) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(Catalog, "sequence", unreadable)
+            eventually(lambda: client.get("/healthz").status_code == 503)
+            assert client.get("/tiles/one/current/tileset.json").status_code == 200
+        eventually(lambda: client.get("/healthz").status_code == 200)
+
+
+def test_health_fails_when_the_following_ends_by_a_defect(
+    own_city: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_city.publish("one", "buildings", own_city.archive("one", {"tileset.json": b"{}"}))
+
+    def defect(catalog: Catalog) -> int:
+        raise ZeroDivisionError
+
+    with serve(own_city.settings()) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(Catalog, "sequence", defect)
+            time.sleep(0.3)
+        assert client.get("/healthz").status_code == 503
 
 
 def test_health_counts_what_is_there_and_what_is_not(own_city: Any, serve: Any) -> None:
