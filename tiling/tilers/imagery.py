@@ -242,7 +242,8 @@ def _copy(source: DatasetReader, work: Path, look: _Look, progress: Progress) ->
             tally.half_transparent += partial
             rows = slice(-window.row_off % stride, None, stride)
             columns = slice(-window.col_off % stride, None, stride)
-            tally.samples.append(values[:, rows, columns][:, present[rows, columns]])
+            if source.dtypes[0] != "uint8":
+                tally.samples.append(values[:, rows, columns][:, present[rows, columns]])
             before = done
             done += present.size
             progress.advance(done // 1_000_000 - before // 1_000_000)
