@@ -254,9 +254,8 @@ def _present(source: DatasetReader, look: _Look, window: Window) -> tuple[NDArra
     if look.alpha is None:
         return source.dataset_mask(window=window) != 0, 0
     alpha = source.read(look.alpha, window=window)
-    opaque = alpha.max() if alpha.size else 0
-    if np.issubdtype(alpha.dtype, np.integer):
-        opaque = min(int(opaque), np.iinfo(alpha.dtype).max)
+    # Some files write 1 or 255 for opaque whatever the type: the most opaque pixel tells.
+    opaque = alpha.max()
     return alpha > 0, int(np.count_nonzero((alpha > 0) & (alpha < opaque)))
 
 
