@@ -156,7 +156,7 @@ def pages(catalog: Catalog, query: SearchQuery, access: AccessFilter) -> Iterato
         )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(queries, filters)
 def test_search_equals_brute_force_and_pages_neither_skip_nor_repeat(
     city: Catalog, query: SearchQuery, access: AccessFilter

@@ -455,7 +455,7 @@ def test_truncation_anywhere_is_noticed(tmp_path: Path, healthy: bytes) -> None:
 
 
 @settings(
-    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_damage_anywhere_is_noticed(tmp_path: Path, healthy: bytes, data: st.DataObject) -> None:
