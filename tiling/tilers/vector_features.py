@@ -165,8 +165,9 @@ class _Pass:
 
     def _clean(self, batch: FeatureBatch) -> FeatureBatch:
         geometry = np.asarray(shapely.force_2d(batch.geometry), dtype=object)
-        broken = np.flatnonzero(~shapely.is_valid(geometry))
         kinds = np.maximum(1, shapely.get_dimensions(geometry) + 1)
+        # A line is drawn as it is: only areas can contradict themselves.
+        broken = np.flatnonzero((kinds == POLYGON) & ~shapely.is_valid(geometry))
         if len(broken):
             geometry[broken] = shapely.make_valid(geometry[broken], method="structure")
             self.findings.add(
