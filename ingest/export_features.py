@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
-from pyogrio.errors import DataSourceError
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 from pyogrio.raw import write_arrow
 
 from ingest.export_text import fit_names, fit_text, legal_encoding
@@ -31,6 +31,7 @@ from tiling.formats.geoparquet import geometry_types, read_geoparquet
 from tiling.formats.json_text import json_text
 
 _GEOMETRY = "cim_wkb"
+_DRIVER_ERRORS = (DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class _Export:
                 write_arrow(
                     reader,
                     str(path),
-                    layer=path.stem,
+                    layer=_layer_name(path.stem),
                     driver=self.driver.name,
                     geometry_name=_GEOMETRY,
                     geometry_type=self.geometry_type,
@@ -152,7 +153,7 @@ class _Export:
                     encoding=self.encoding if self.driver.name_nbytes else None,
                     layer_options=self.driver.options or None,
                 )
-            except (DataSourceError, OSError) as error:
+            except (*_DRIVER_ERRORS, OSError) as error:
                 raise StoreError(f"{path}: cannot write: {error}") from error
         for warning in caught:
             self.findings.add("gdal-warning", "warning", str(warning.message))
@@ -266,6 +267,11 @@ def _is_binary(kind: pa.DataType) -> bool:
         or pa.types.is_large_binary(kind)
         or pa.types.is_fixed_size_binary(kind)
     )
+
+
+def _layer_name(stem: str) -> str:
+    # GeoPackage keeps names that begin with its own for itself.
+    return f"layer_{stem}" if stem.casefold().startswith("gpkg") else stem
 
 
 def _crs_text(ref: SpatialRef) -> str:
