@@ -82,7 +82,8 @@ def main() -> None:
         results[name] = {who: _median(figures) for who, figures in runs.items()}
         for who, figures in results[name].items():
             print(
-                f"{name:10} {who:16} wall {figures['wall_s']:8.2f} s   cpu {figures['cpu_s']:8.2f} s"
+                f"{name:10} {who:16} wall {figures['wall_s']:8.2f} s"
+                f"   cpu {figures['cpu_s']:8.2f} s"
                 f"   peak RSS {figures['peak_rss_mb']:8.1f} MB   ({source.name})",
                 flush=True,
             )

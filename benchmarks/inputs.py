@@ -48,9 +48,8 @@ def dem(folder: Path, size: int) -> Path:
         heights = np.full((size, size), 300.0)
         for wave in (2048, 700, 150, 37):
             phase = rng.uniform(0, 6.28, 2)
-            heights += (
-                wave / 16 * np.outer(np.sin(x / wave * 6 + phase[0]), np.cos(x / wave * 6 + phase[1]))
-            )
+            angle = x / wave * 6
+            heights += wave / 16 * np.outer(np.sin(angle + phase[0]), np.cos(angle + phase[1]))
         heights += rng.normal(0, 0.2, heights.shape)
         _write(path, heights.astype(np.float32)[None], 1e-4, compress="deflate", nodata=-9999.0)
     return path

@@ -65,6 +65,8 @@ def _resources(memory: str, workers: int | None, executor: str) -> Resources:
     rule = HeightRule.from_json(load_style("buildings")["heights"])
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers {workers}: at least one is needed")
+    if executor != "local" and not executor.startswith("dask:"):
+        raise ConfigError(f"--executor {executor!r} is neither local nor dask:URL")
     return Resources(
         memory_nbytes=parse_memory(memory), workers=workers, executor=executor, height_rule=rule
     )
@@ -334,7 +336,7 @@ def export_command(
     data: DataOption = DEFAULT_DATA,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a version as directory, 3tz, pmtiles, mbtiles, geoparquet, gpkg, shp, geojson or cog."""
+    """Write a version as 3tz, pmtiles, mbtiles, directory, geoparquet, gpkg, shp, geojson, cog."""
     from ingest.export import export
 
     workspace = Workspace(data)

@@ -1,7 +1,7 @@
 """Export: a published version as files that other programs open.
 
-Tiles leave as an archive, a folder or MBTiles; features as GeoParquet or an exchange format; rasters
-as the COG they rest in.
+Tiles leave as an archive, a folder or MBTiles; features as GeoParquet or an exchange format;
+rasters as the COG they rest in.
 """
 
 from __future__ import annotations
@@ -115,9 +115,7 @@ def _mbtiles_metadata(store: PmtilesReader, name: str) -> list[tuple[str, str]]:
 
 
 def _features(job: Exporting) -> None:
-    export_features(
-        job.source, job.out, job.format, encoding=job.encoding, findings=job.findings
-    )
+    export_features(job.source, job.out, job.format, encoding=job.encoding, findings=job.findings)
 
 
 # format -> (role of the store, its format, how it is written)
@@ -179,9 +177,7 @@ def export(
     }
 
 
-def _find(
-    stores: tuple[StoreRef, ...], role: str, formats: tuple[str, ...]
-) -> StoreRef | None:
+def _find(stores: tuple[StoreRef, ...], role: str, formats: tuple[str, ...]) -> StoreRef | None:
     return next((s for s in stores if s.role == role and s.format in formats), None)
 
 

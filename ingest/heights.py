@@ -29,7 +29,16 @@ HEIGHT_NAMES = ("height", "building:height", "height_m", "bldg_height", "楼高"
 ROOF_NAMES = ("楼栋高", "楼顶高", "楼顶高程", "屋顶高程", "roof_elevation", "roof_elev")
 GROUND_NAMES = ("地面高", "地面高程", "base_elevation", "ground_elevation", "ground_elev")
 PART_BASE_NAMES = ("min_height", "building:min_height")
-FLOORS_NAMES = ("floors", "floor", "building:levels", "levels", "num_floors", "层数", "楼层", "楼层数")
+FLOORS_NAMES = (
+    "floors",
+    "floor",
+    "building:levels",
+    "levels",
+    "num_floors",
+    "层数",
+    "楼层",
+    "楼层数",
+)
 
 MISMATCH_M = 0.5
 

@@ -91,9 +91,7 @@ def make_buildings(making: Making) -> Made:
     prepared = _prepare(making)
     writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
     options = making.plan.options
-    tiler = BuildingsTiler(
-        **_given(min_level=options.min_zoom, max_level=options.max_zoom)
-    )
+    tiler = BuildingsTiler(**_given(min_level=options.min_zoom, max_level=options.max_zoom))
     try:
         with making.report.step("tile"):
             info = tiler.run(prepared.batches(), making.run(writer))

@@ -137,4 +137,3 @@ def _source_batches(
             # What opening found is in the plan already.
             findings.merge(f for f in reader.findings if f not in info.findings)
         offset += max(layer.features, 0)
-

@@ -65,20 +65,32 @@ def ingest(
     try:
         with workspace.open_catalog() as catalog:
             _ingest(options, workspace, resources, progress, report, catalog)
-    except CimError as error:
-        report.fail(error)
-        raise IngestFailed(error, report) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
+    except (CimError, OSError) as error:
+        cause = _full(workspace) if _is_disk_full(error) else error
+        if not isinstance(cause, CimError):
             raise
-        full = StoreFull(
-            f"the disk is full: {error.filename or workspace.root} could not be written\n"
-            "  remedy: free space (see the estimate of cim plan) and run the same command again; "
-            "it resumes, and nothing that was published has changed"
-        )
-        report.fail(full)
-        raise IngestFailed(full, report) from error
+        report.fail(cause)
+        raise IngestFailed(cause, report) from error
     return report
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    # Libraries wrap the cause, and some keep only its text.
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(text in str(error) for text in ("No space left", "disk is full")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _full(workspace: Workspace) -> StoreFull:
+    return StoreFull(
+        f"the disk is full: {workspace.root} could not be written\n"
+        "  remedy: free space (cim plan estimates how much is needed) and run the same command "
+        "again; it resumes, and nothing that was published has changed"
+    )
 
 
 class IngestFailed(Exception):

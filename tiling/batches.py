@@ -56,7 +56,8 @@ class FeatureBatch:
     @property
     def nbytes(self) -> int:
         """Rough size in memory: coordinates (24 bytes each) and attributes."""
-        return int(shapely.get_num_coordinates(self.geometry).sum()) * 24 + self.attributes.nbytes
+        vertices = int(shapely.get_num_coordinates(self.geometry).sum())
+        return vertices * 24 + int(self.attributes.nbytes)
 
     def take(self, selection: NDArray[Any]) -> FeatureBatch:
         """Return the features chosen by a boolean mask or by (M,) positions."""
@@ -107,13 +108,19 @@ class ElevationSource(Protocol):
     """
 
     @property
-    def ref(self) -> SpatialRef: ...
+    def ref(self) -> SpatialRef:
+        """The frame."""
+        ...
 
     @property
-    def extent(self) -> Region: ...
+    def extent(self) -> Region:
+        """The place."""
+        ...
 
     @property
-    def resolution_deg(self) -> float: ...
+    def resolution_deg(self) -> float:
+        """The size of a pixel."""
+        ...
 
     def sample(
         self, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]

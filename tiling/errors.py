@@ -7,7 +7,7 @@
     │   ├── EncodingUndecided   the evidence about the text encoding contradicts itself
     │   ├── CrsMissing          no coordinate reference system, declared or embedded
     │   ├── DatumUndeclared     heights without a vertical datum
-    │   ├── OutsideArea         coordinates outside the declared area (swapped axes, missing zone prefix)
+    │   ├── OutsideArea         coordinates outside the declared area (axes swapped, zone missing)
     │   ├── FieldInvalid        a named column is missing or of the wrong kind
     │   ├── GeometryInvalid     geometry that can be neither read nor repaired
     │   ├── NothingToTile       an empty layer, a raster of nodata
@@ -65,9 +65,7 @@ class SourceError(CimError):
         return (_rebuild, (type(self), self.problem, self.source, self.remedy))
 
 
-def _rebuild(
-    cls: type[SourceError], problem: str, source: str | None, remedy: str
-) -> SourceError:
+def _rebuild(cls: type[SourceError], problem: str, source: str | None, remedy: str) -> SourceError:
     # Keyword-only arguments do not survive the default pickling between worker processes.
     return cls(problem, source=source, remedy=remedy)
 

@@ -67,9 +67,9 @@ def _tile_urls(settings: Settings, base: str) -> Iterator[str]:
         for item in catalog.items():
             version = catalog.version(item.id)
             if item.kind == "imagery":
-                yield _raster_tile(json.loads(_fetch(
-                    f"{base}/raster/{item.id}/WebMercatorQuad/tilejson.json"
-                )))
+                yield _raster_tile(
+                    json.loads(_fetch(f"{base}/raster/{item.id}/WebMercatorQuad/tilejson.json"))
+                )
                 continue
             for ref in version.stores:
                 if ref.role == "tiles":

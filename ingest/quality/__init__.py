@@ -39,9 +39,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 
 
-def apply_rules(
-    rules: Sequence[Rule], batch: FeatureBatch, findings: Findings
-) -> FeatureBatch:
+def apply_rules(rules: Sequence[Rule], batch: FeatureBatch, findings: Findings) -> FeatureBatch:
     """Run rules over a batch, in order."""
     for rule in rules:
         batch = rule(batch, findings)

@@ -121,7 +121,7 @@ def _source(
         BlockYSize=str(rows),
     )
     size = {"xSize": str(sheet.width), "ySize": str(sheet.height)}
-    ET.SubElement(source, "SrcRect", xOff="0", yOff="0", **size)
+    ET.SubElement(source, "SrcRect", {"xOff": "0", "yOff": "0", **size})
     step_x, step_y = first.transform[0], first.transform[4]
     x, y = (c - origin[0]) / step_x, (f - origin[1]) / step_y
     width, height = sheet.width * a / step_x, sheet.height * e / step_y

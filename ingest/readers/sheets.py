@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from types import MappingProxyType
 
 import numpy as np
@@ -332,7 +333,7 @@ def read_heights(dataset: DatasetReader, sheet: Sheet, window: Window) -> NDArra
     exact = np.can_cast(sheet.dtype, np.float32) and factor(sheet) == 1.0
     exact = exact and sheet.scale == 1.0 and sheet.offset == 0.0
     raw = dataset.read(1, window=window)
-    values = raw.astype(np.float32 if exact else np.float64)
+    values: NDArray[np.floating[Any]] = raw.astype(np.float32 if exact else np.float64)
     if not exact:
         values = (values * sheet.scale + sheet.offset) * factor(sheet)
     if sheet.masked:

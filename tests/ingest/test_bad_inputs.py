@@ -44,7 +44,9 @@ def geojson(
     return path
 
 
-def shapefile(folder: Path, ring: list[list[float]] = SQUARE, crs: str | None = "EPSG:4490") -> Path:
+def shapefile(
+    folder: Path, ring: list[list[float]] = SQUARE, crs: str | None = "EPSG:4490"
+) -> Path:
     path = folder / "楼.shp"
     geometry = np.array([shapely.to_wkb(shapely.polygons(ring))], dtype=object)
     pyogrio.raw.write(
@@ -235,8 +237,18 @@ def test_what_can_be_repaired_is_repaired_counted_and_listed(tmp_path: Path, cim
         ("Polygon", [[SQUARE[0], *SQUARE]]),
         ("Polygon", [[SQUARE[0], SQUARE[1], SQUARE[0], SQUARE[0]]]),
         ("Polygon", [[[*p, 7.0] for p in SQUARE]]),
-        ("Polygon", [SQUARE, [[113.3803, 31.6903], [113.3806, 31.6903], [113.3806, 31.6906],
-                              [113.3803, 31.6903]]]),
+        (
+            "Polygon",
+            [
+                SQUARE,
+                [
+                    [113.3803, 31.6903],
+                    [113.3806, 31.6903],
+                    [113.3806, 31.6906],
+                    [113.3803, 31.6903],
+                ],
+            ],
+        ),
         ("MultiPolygon", [[SQUARE], [[[x + 0.01, y] for x, y in SQUARE]]]),
         ("Point", SQUARE[0]),
     ]

@@ -35,7 +35,8 @@ class _Parts:
 
 def geometry_kinds(geometry: NDArray[np.object_]) -> Ints:
     """Return 1, 2 or 3 (point, line, polygon; 0 for collections) of (N,) geometries."""
-    return _KINDS[shapely.get_type_id(geometry)]
+    kinds: Ints = _KINDS[shapely.get_type_id(geometry)]
+    return kinds
 
 
 def encode_geometry(geometry: NDArray[np.object_]) -> tuple[RaggedBytes, Ints]:

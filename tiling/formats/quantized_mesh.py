@@ -256,7 +256,8 @@ def _parse_metadata(body: bytes) -> Any:
 
 
 def _delta_zigzag(values: NDArray[np.uint16]) -> bytes:
-    delta: NDArray[np.int32] = np.diff(values.astype(np.int32), prepend=np.int32(0))
+    signed = np.concatenate([np.zeros(1, dtype=np.int32), values.astype(np.int32)])
+    delta = signed[1:] - signed[:-1]
     return bytes(((delta << 1) ^ (delta >> 31)).astype("<u2").tobytes())
 
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -106,7 +107,7 @@ class Spool:
             pa.ipc.open_file(pa.memory_map(str(folder / f"run-{i:05d}.arrow"))).read_all()
             for i in range(manifest["runs"])
         ]
-        self._keys = [_concat(t.column(_KEY)) for t in self._tables]
+        self._keys = [_values(t.column(_KEY)) for t in self._tables]
 
     @staticmethod
     def is_finished(folder: Path) -> bool:
@@ -155,7 +156,7 @@ class Spool:
         table = pa.concat_tables(parts, promote_options="permissive") if parts else None
         if table is None:
             table = self._tables[0].slice(0, 0)
-        keys, ids = _concat(table.column(_KEY)), _concat(table.column(_ID))
+        keys, ids = _values(table.column(_KEY)), _values(table.column(_ID))
         order = np.lexsort((ids, keys))
         table = table.take(pa.array(order)).combine_chunks()
         batch = FeatureBatch(
@@ -167,5 +168,5 @@ class Spool:
         return keys[order], batch
 
 
-def _concat(column: pa.ChunkedArray) -> NDArray[np.generic]:
-    return column.to_numpy()
+def _values(column: pa.ChunkedArray) -> NDArray[Any]:
+    return np.asarray(column.to_numpy())

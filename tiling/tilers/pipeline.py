@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
-from tiling.errors import Cancelled, TilingError
+from tiling.errors import TilingError
 from tiling.findings import Finding
 from tiling.stores.base import Encoding, PutTile
 from tiling.tilers.base import Progress, Run
