@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import rasterio

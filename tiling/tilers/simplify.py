@@ -25,6 +25,7 @@ TOLERANCE_QUANTA = 0.75
 # What is smaller than a pixel of a 512 px tile is left out, except at full detail.
 PIXEL_QUANTA = 8
 _STRIDE = 3
+_FEWEST_POINTS = 5
 
 Geometries = NDArray[np.object_]
 
@@ -74,7 +75,11 @@ def simplified(geometry: Geometries, zoom: int, coverage: bool) -> Geometries:
     tolerance = TOLERANCE_QUANTA * quantum_m(zoom)
     if coverage:
         return np.asarray(shapely.coverage_simplify(geometry, tolerance), dtype=object)
-    return np.asarray(shapely.simplify(geometry, tolerance, preserve_topology=True), dtype=object)
+    # A box or a single segment has nothing to spare.
+    detailed = np.flatnonzero(shapely.get_num_coordinates(geometry) > _FEWEST_POINTS)
+    result = geometry.copy()
+    result[detailed] = shapely.simplify(geometry[detailed], tolerance, preserve_topology=True)
+    return result
 
 
 def of_dimension(geometry: Geometries, kinds: NDArray[np.int64]) -> Geometries:

@@ -63,14 +63,20 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
     # Yields field number and payload; numbers come as their little-endian varint bytes.
     position, end = 0, len(data)
     while position < end:
-        tag, position = _varint(data, position)
+        # Nearly all tags and most lengths are one byte: no call for those.
+        tag = data[position]
+        position += 1
+        if tag >= 0x80:
+            tag, position = _varint(data, position - 1)
         kind = tag & 7
         start = position
-        if kind == 0:
-            _, position = _varint(data, position)
-        elif kind == 2:
+        if kind == 2:
             length, start = _varint(data, position)
             position = start + length
+        elif kind == 0:
+            while position < end and data[position] >= 0x80:
+                position += 1
+            position += 1
         elif kind in (1, 5):
             position += 8 if kind == 1 else 4
         else:
@@ -81,6 +87,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
+    if position < len(data) and data[position] < 0x80:
+        return data[position], position + 1
     value = shift = 0
     while True:
         if position >= len(data) or shift > 63:
