@@ -76,13 +76,28 @@ interface RasterTileJson {
   attribution?: string;
 }
 
+/**
+ * The level below which Cesium shall not ask: seen from afar, an image is a speck whose tiles are
+ * dear to make. But Cesium then loads all of this level at once, so it must be few tiles.
+ */
+function lowestLevel(rectangle: Rectangle, minzoom: number): number {
+  const across = Math.max(rectangle.width, 2 * rectangle.height) / (2 * Math.PI);
+  return Math.max(0, Math.min(minzoom, Math.floor(Math.log2(3 / across))));
+}
+
 async function drawImagery(globe: Globe, asset: Asset, failed: Failed): Promise<Drawing> {
   const json = await getJson<RasterTileJson>(asset.service);
   const template = json.tiles[0];
   if (template === undefined) throw new RequestError(`${asset.service}: TileJSON names no tiles`);
+  const url = new URL(template, asset.service);
+  const side = Number(url.searchParams.get("tilesize") ?? 256);
+  const rectangle = Rectangle.fromDegrees(...asset.bounds);
   const provider = new UrlTemplateImageryProvider({
-    url: new Resource({ url: new URL(template, asset.service).href.replaceAll("%7B", "{").replaceAll("%7D", "}") }),
-    rectangle: Rectangle.fromDegrees(...asset.bounds),
+    url: new Resource({ url: url.href.replaceAll("%7B", "{").replaceAll("%7D", "}") }),
+    rectangle,
+    tileWidth: side,
+    tileHeight: side,
+    minimumLevel: lowestLevel(rectangle, json.minzoom ?? 0),
     maximumLevel: json.maxzoom ?? 22,
     enablePickFeatures: false,
     credit: json.attribution ? new Credit(json.attribution) : undefined,
