@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from typing import Any
 
 from tiling.errors import ConfigError
 from tiling.tilers.pipeline import SerialExecutor
@@ -46,7 +47,8 @@ def open_executor(spec: str, workers: int) -> Iterator[Executor]:
             raise ConfigError(
                 "--executor dask:URL needs the extra: pip install 'cim-server[dask]'"
             ) from error
-        with Client(spec.removeprefix("dask:")) as client:
+        client: Any = Client(spec.removeprefix("dask:"))  # type: ignore[no-untyped-call]
+        with client:
             yield client.get_executor()
     else:
         raise ConfigError(f"--executor {spec!r} is neither local nor dask:URL")

@@ -526,6 +526,21 @@ def test_points_are_thinned_evenly_where_overviews_crowd(tmp_path: Path) -> None
     assert 0.45 < west < 0.55
 
 
+def test_points_left_out_before_the_overview_tiles_are_counted_too(tmp_path: Path) -> None:
+    n = 60_000
+    rng = np.random.default_rng(3)
+    lon, lat = rng.uniform(113, 113.1, n), rng.uniform(31, 31.1, n)
+    geometry = np.asarray(shapely.points(lon, lat), dtype=object)
+    batch = FeatureBatch(TILE_REF, np.arange(n), geometry, pa.table({"n": np.arange(n)}))
+    tileset = make(tmp_path, [batch], min_zoom=8, max_zoom=14)
+    dropped = tileset.info.metadata["dropped"]
+    (tile,) = [t for _, _, t in tileset.tiles(8)]
+    left_out = sum(dropped[why].get("8", 0) for why in ("thinned", "over_budget"))
+    assert len(tile["features"]["features"]) + left_out == n
+    assert dropped["thinned"]["8"] > 0
+    assert any(f.rule == "points-thinned" for f in tileset.findings)
+
+
 @pytest.mark.parametrize(
     ("size_m", "segment_m", "zooms"),
     [(60_000, 1_000, (4, 12)), (1_100, 27, (8, 15)), (32, 9, (13, 16))],

@@ -7,6 +7,7 @@ much keep their largest features. Everything left out is counted per zoom.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ _OVERVIEW_ZOOMS = 2
 _COVERAGE_SPAN = 6
 _CHUNK_ROWS = 20_000
 _BAND_SHIFT = 48
+_CELLS, _THINNED = "vector-cells", "thinned.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class VectorTiler:
         )
         restore_findings(summary, run.findings)
         low, high = self._zooms(summary)
-        cells = run.scratch / "vector-cells"
+        cells = run.scratch / _CELLS
         if self._shares_borders(features, summary, run):
             _spool_whole(features, cells, run)
             units = list(self._coverage_units(cells, summary, low, high))
@@ -201,7 +203,8 @@ class VectorTiler:
         tiles, left_out = _sum(facts, "tiles"), _sum(facts, "left_out")
         small = {str(z): summary.small[z] for z in range(low, high) if summary.small[z]}
         collapsed = _sum(facts, "collapsed")
-        _report(run, small, collapsed, left_out, self.tile_nbytes)
+        thinned = _thinned(run.scratch / _CELLS)
+        _report(run, small, collapsed, thinned, left_out, self.tile_nbytes)
         zooms = sorted(int(z) for z in tiles)
         west, south, east, north = summary.bounds
         metadata = {
@@ -218,6 +221,7 @@ class VectorTiler:
             "dropped": {
                 "smaller_than_a_pixel": small,
                 "collapsed": collapsed,
+                "thinned": thinned,
                 "over_budget": left_out,
             },
             "heaviest_tile_nbytes": max(f["heaviest"] for f in facts),
@@ -259,22 +263,30 @@ def _spool_cells(
         return
     writer = SpoolWriter.create(folder, max(1 << 24, run.memory_nbytes // 8))
     run.progress.begin("sort features", features.rows * len(bands))
+    thinned = dict.fromkeys((str(z) for b in bands[1:] for z in range(b.low, b.high + 1)), 0)
     for _, batch in features.chunks(_CHUNK_ROWS):
         for number, band in enumerate(bands):
-            rows = _shown(batch, summary, band) if number else np.arange(len(batch))
-            if len(rows):
-                _add_band(writer, batch, rows, number, band)
+            shown = _shown(batch, summary, band) if number else np.ones(len(batch), dtype=bool)
+            if shown.any():
+                _add_band(writer, batch, np.flatnonzero(shown), number, band)
+            crowded = int((~shown & (batch.column(SIZE) == 0)).sum())
+            for zoom in range(band.low, band.high + 1) if crowded else ():
+                thinned[str(zoom)] += crowded
             run.progress.advance(len(batch))
+    # Before the spool is finished, so that a resumed run finds the counts with it.
+    (folder / _THINNED).write_text(json.dumps(thinned), encoding="utf-8")
     writer.finish()
 
 
-def _shown(batch: FeatureBatch, summary: Summary, band: _Band) -> NDArray[np.int64]:
+def _shown(batch: FeatureBatch, summary: Summary, band: _Band) -> NDArray[np.bool_]:
     size = batch.column(SIZE)
     points = size == 0
     # Points have no size to go by: an even share of them goes on where they crowd.
     share = min(1.0, _OVERVIEW_FEATURES / summary.crowd[band.low])
-    shown = np.where(points, spread(batch.ids) < share, size >= smallest_m(band.high))
-    return np.flatnonzero(shown)
+    shown: NDArray[np.bool_] = np.where(
+        points, spread(batch.ids) < share, size >= smallest_m(band.high)
+    )
+    return shown
 
 
 def _add_band(
@@ -296,6 +308,14 @@ def _add_band(
         batch.attributes.take(pa.array(index)),
     )
     writer.add(parts, np.repeat(cells, lengths) | np.uint64(number << _BAND_SHIFT))
+
+
+def _thinned(folder: Path) -> dict[str, int]:
+    path = folder / _THINNED
+    if not path.exists():  # coverages have no points
+        return {}
+    counts: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+    return {zoom: count for zoom, count in counts.items() if count}
 
 
 def _vector_layers(summary: Summary, facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -327,12 +347,14 @@ def _report(
     run: Run,
     small: dict[str, int],
     collapsed: dict[str, int],
+    thinned: dict[str, int],
     left_out: dict[str, int],
     tile_nbytes: int,
 ) -> None:
     for counts, rule, what in (
         (small, "smaller-than-a-pixel", "features smaller than a pixel are not drawn"),
         (collapsed, "collapsed", "thin features have no area left and are not drawn"),
+        (thinned, "points-thinned", "where points crowd, an even share of them is drawn"),
         (
             left_out,
             "tile-over-budget",
