@@ -66,7 +66,12 @@ function pixels(feature: VectorTileFeature, extent: number, part: TilePart): Rin
     .map((ring) => ring.map((point) => ({ x: point.x * scale - left, y: point.y * scale - top })));
 }
 
-function draw(context: CanvasRenderingContext2D, part: TilePart, symbol: Symbol): void {
+function draw(
+  context: CanvasRenderingContext2D,
+  part: TilePart,
+  symbol: Symbol,
+  far: boolean,
+): void {
   context.lineJoin = context.lineCap = "round";
   const shapes = [...drawn(part)].map(
     ([feature, extent]) => [feature.type, pixels(feature, extent, part)] as const,
@@ -97,9 +102,9 @@ function draw(context: CanvasRenderingContext2D, part: TilePart, symbol: Symbol)
     if (type !== 1) continue;
     for (const { x, y } of rings.flat()) {
       context.beginPath();
-      context.arc(x, y, symbol.point, 0, 2 * Math.PI);
+      context.arc(x, y, far ? 1.6 : symbol.point, 0, 2 * Math.PI);
       context.fill();
-      context.stroke();
+      if (!far) context.stroke();
     }
   }
 }
@@ -210,7 +215,9 @@ export class MvtImageryProvider {
     const part = await this.source.part(level, x, y);
     if (part === undefined) return this.blank;
     const picture = canvas(side);
-    draw(picture.getContext("2d")!, part, this.symbol);
+    // Four zooms above the last, points would hide each other and the map.
+    const far = level < this.source.maxzoom - 3;
+    draw(picture.getContext("2d")!, part, this.symbol, far);
     return picture;
   }
 
