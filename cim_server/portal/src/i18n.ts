@@ -78,7 +78,7 @@ const texts = {
   zoomOut: ["缩小", "Zoom out"],
   north: ["正北", "North up"],
   tilt: ["俯视 / 斜视", "Top / oblique view"],
-  home: ["全部图层范围", "Extent of all layers"],
+  home: ["全市范围", "Home: extent of the city"],
   legend: ["建筑高度（米）", "Building height (m)"],
   legendOther: ["其他", "other"],
   globe: ["三维地球，方向键平移，加减号缩放", "Globe; arrow keys pan, plus and minus zoom"],

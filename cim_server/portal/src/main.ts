@@ -46,6 +46,9 @@ declare global {
   }
 }
 
+/** Extent in degrees up to which all assets are looked at together. */
+const widest_deg = 70;
+
 const layers = new Map<string, Layer>();
 const app = document.getElementById("app")!;
 const view = element("main", { class: "view" });
@@ -108,7 +111,15 @@ async function openFirst(globe: Globe, groups: Group[]): Promise<void> {
 
 function home(globe: Globe, groups: Group[], seconds: number): void {
   const assets = groups.flatMap((group) => group.assets);
-  if (assets.length > 0) globe.lookAt(...together(assets), seconds);
+  if (assets.length === 0) return;
+  const [bounds, heights] = together(assets);
+  const [west = 0, south = 0, east = 0, north = 0] = bounds;
+  const area = ({ bounds: [w, s, e, n] }: Asset): number => (e - w) * (n - s);
+  // The middle of assets on two continents is an ocean: then the largest asset is home.
+  const scattered = east - west > widest_deg || north - south > widest_deg;
+  const largest = assets.reduce((best, asset) => (area(asset) > area(best) ? asset : best));
+  if (scattered) globe.lookAt(largest.bounds, largest.heights, seconds);
+  else globe.lookAt(bounds, heights, seconds);
 }
 
 async function catalogue(): Promise<Group[]> {
