@@ -114,43 +114,73 @@ def valid_polygons(batch: FeatureBatch, findings: Findings) -> FeatureBatch:
     """
     geometry = batch.geometry
     areal = shapely.get_dimensions(geometry) == 2
-    repeated = areal & (
-        shapely.get_num_coordinates(shapely.remove_repeated_points(geometry))
-        < shapely.get_num_coordinates(geometry)
-    )
+    repeated, collapsed = _repeated_vertices(geometry, areal)
     if repeated.any():
         _note(
             batch, findings, "G5-repeated-vertex", "repair", "repeated vertices removed", repeated
         )
+        # GEOS refuses to thin out a ring that is one point; the repair below takes it.
+        thin = repeated & ~collapsed
         geometry = geometry.copy()
-        geometry[repeated] = shapely.remove_repeated_points(geometry[repeated])
+        geometry[thin] = shapely.remove_repeated_points(geometry[thin])
     bad = areal & ~shapely.is_valid(geometry)
     if bad.any():
-        reasons = sorted({r.split("[")[0] for r in shapely.is_valid_reason(geometry[bad]).tolist()})
-        _note(
-            batch,
-            findings,
-            "G5-invalid-polygon",
-            "repair",
-            f"outline repaired ({', '.join(reasons)})",
-            bad,
-        )
         repaired = shapely.make_valid(geometry[bad], method="structure", keep_collapsed=False)
         mixed = shapely.get_type_id(repaired) == _COLLECTION
         if mixed.any():
             repaired[mixed] = _highest_dimension(repaired[mixed])
+        _note_repairs(batch, findings, geometry, np.flatnonzero(bad), repaired)
         geometry = geometry.copy()
         geometry[bad] = repaired
     if geometry is not batch.geometry:
         batch = replace(batch, geometry=geometry)
     empty = shapely.is_empty(batch.geometry)
-    return _drop(batch, findings, "G6-empty", "the geometry is empty", empty)
+    return _drop(batch, findings, "G6-empty", "the geometry is empty or has no area", empty)
+
+
+def _note_repairs(
+    batch: FeatureBatch,
+    findings: Findings,
+    geometry: NDArray[np.object_],
+    rows: NDArray[np.intp],
+    repaired: NDArray[np.object_],
+) -> None:
+    # A finding of its own for each reason, so that it does not show how the rows were cut into
+    # batches. What became empty is dropped, and counted there.
+    rows = rows[~shapely.is_empty(repaired)]
+    reasons = np.array([r.split("[")[0] for r in shapely.is_valid_reason(geometry[rows])])
+    for reason in np.unique(reasons):
+        hit = np.zeros(len(batch), dtype=bool)
+        hit[rows[reasons == reason]] = True
+        message = f"outline repaired ({reason})"
+        _note(batch, findings, "G5-invalid-polygon", "repair", message, hit)
+
+
+def _repeated_vertices(
+    geometry: NDArray[np.object_], areal: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Say which polygons repeat a vertex, and which have a ring that is only one point."""
+    rows = np.flatnonzero(areal)
+    polygons, part_of = shapely.get_parts(geometry[rows], return_index=True)
+    rings, polygon_of = shapely.get_rings(polygons, return_index=True)
+    points, ring_of = shapely.get_coordinates(rings, return_index=True)
+    same = (points[1:] == points[:-1]).all(axis=1) & (ring_of[1:] == ring_of[:-1])
+    repeats = np.bincount(ring_of[1:][same], minlength=len(rings))
+    row_of = rows[part_of[polygon_of]]
+    repeated, collapsed = np.zeros((2, len(geometry)), dtype=bool)
+    repeated[row_of[repeats > 0]] = True
+    collapsed[row_of[repeats == shapely.get_num_coordinates(rings) - 1]] = True
+    return repeated, collapsed
 
 
 def not_empty(batch: FeatureBatch, findings: Findings) -> FeatureBatch:
     """G6: an empty geometry is dropped."""
     return _drop(
-        batch, findings, "G6-empty", "the geometry is empty", shapely.is_empty(batch.geometry)
+        batch,
+        findings,
+        "G6-empty",
+        "the geometry is empty or has no area",
+        shapely.is_empty(batch.geometry),
     )
 
 

@@ -84,3 +84,27 @@ def test_other_vectors_keep_points_and_lines() -> None:
 def test_a_repair_keeps_the_area_that_is_enclosed() -> None:
     made, _ = clean("buildings", ODD["bowtie"][0])
     assert shapely.area(made.geometry)[0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", ["buildings", "vector"])
+def test_a_ring_that_is_one_point_many_times_is_dropped_or_leaves_its_polygon(kind: str) -> None:
+    point = "1 1,1 1,1 1,1 1"
+    made, counts = clean(
+        kind,
+        f"POLYGON(({point}))",
+        f"POLYGON((0 0,4 0,4 4,0 4,0 0),({point}))",
+        f"MULTIPOLYGON((({point})),((0 0,4 0,4 4,0 4,0 0)))",
+    )
+    assert made.ids.tolist() == [1, 2]
+    assert shapely.area(made.geometry).tolist() == [16, 16]
+    assert counts == {"G5-repeated-vertex": 3, "G5-invalid-polygon": 2, "G6-empty": 1}
+
+
+def test_findings_do_not_show_how_features_were_cut_into_batches() -> None:
+    bowtie, outside = ODD["bowtie"][0], "POLYGON((0 0,4 0,4 4,0 4,0 0),(5 5,6 5,6 6,5 5))"
+    whole, parts = Findings(), Findings()
+    rows = batch(bowtie, outside, bowtie, outside)
+    apply_rules(RULES["buildings"], rows, whole)
+    for start in range(4):
+        apply_rules(RULES["buildings"], rows.take(np.arange(4) == start), parts)
+    assert sorted(map(str, whole)) == sorted(map(str, parts))
