@@ -1,0 +1,124 @@
+"""The same thousand buildings as vector tiles, against PROJ's 3857 and the source itself."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import shapely
+from numpy.typing import NDArray
+
+from tests.acceptance.city import COUNT, CRS, City
+from tests.acceptance.conftest import Assets
+from tests.acceptance.geodesy import reproject
+from tests.acceptance.mvt import Piece, box, header, pieces, side_m
+
+ZOOM, EXTENT = 16, 4096
+QUANTUM_M = side_m(ZOOM) / EXTENT
+
+
+@pytest.fixture(scope="module")
+def found(vector_city: Assets) -> dict[int, list[Piece]]:
+    """What all tiles of the highest zoom show, by the building's number in the source."""
+    archive = vector_city.store("suizhou", "pmtiles")
+    assert header(archive)["max_zoom"] == ZOOM
+    by_number = defaultdict(list)
+    for piece in pieces(archive, ZOOM, EXTENT):
+        by_number[int(piece.attributes["编号"].removeprefix("楼"))].append(piece)
+    return dict(by_number)
+
+
+@pytest.fixture(scope="module")
+def outlines(city: City) -> NDArray[np.object_]:
+    """PROJ's own answer in EPSG:3857."""
+    return np.asarray(
+        shapely.transform(
+            city.outlines, lambda xy: np.column_stack(reproject(CRS, 3857, xy[:, 0], xy[:, 1]))
+        )
+    )
+
+
+def test_every_building_is_present_once_under_its_own_id(found: dict[int, list[Piece]]) -> None:
+    assert sorted(found) == list(range(COUNT))
+    ids = {number: {piece.id for piece in parts} for number, parts in found.items()}
+    assert all(len(own) == 1 for own in ids.values())
+    assert len(set.union(*ids.values())) == COUNT
+    for parts in found.values():
+        tiles = [piece.tile for piece in parts]
+        assert len(tiles) == len(set(tiles)), "twice in one tile"
+    assert sum(len(parts) > 1 for parts in found.values()) > 100, "too few cross a tile's edge"
+
+
+def test_every_vertex_is_within_a_quantum_of_projs_answer(
+    found: dict[int, list[Piece]], outlines: NDArray[np.object_]
+) -> None:
+    farthest = 0.0
+    for number, parts in found.items():
+        corners = shapely.points(shapely.get_coordinates(outlines[number]))
+        for piece in parts:
+            # What the tile decodes to lies on the outline, or on the line where it was cut.
+            vertices = shapely.points(shapely.get_coordinates(piece.geometry))
+            cut = shapely.intersection(outlines[number], piece.geometry.envelope)
+            away = shapely.distance(vertices, shapely.boundary(cut))
+            assert away.max() <= QUANTUM_M, (number, piece.tile)
+            # And every corner inside the tile is a vertex there.
+            inside = corners[shapely.contains_properly(box(piece.tile), corners)]
+            for corner in inside:
+                farthest = max(farthest, float(shapely.distance(corner, vertices).min()))
+    print(f"greatest distance {farthest / QUANTUM_M:.3f} quanta of {QUANTUM_M:.3f} m")
+    assert 0 < farthest <= QUANTUM_M
+
+
+def test_the_pieces_make_up_the_area_of_the_source(
+    found: dict[int, list[Piece]], outlines: NDArray[np.object_]
+) -> None:
+    worst = 0.0
+    for number, parts in found.items():
+        own = [shapely.intersection(p.geometry, box(p.tile)) for p in parts]
+        area = sum(shapely.area(own))
+        # Without their buffers tiles do not overlap, so nothing is counted twice.
+        assert shapely.area(shapely.union_all(own)) == pytest.approx(area, rel=1e-6)
+        # Rounding moves every edge by less than half a quantum's diagonal.
+        allowed = shapely.length(outlines[number]) * QUANTUM_M * np.sqrt(0.5)
+        difference = abs(area - shapely.area(outlines[number]))
+        assert difference <= allowed, number
+        worst = max(worst, difference / shapely.area(outlines[number]))
+    total = sum(
+        shapely.area(shapely.intersection(p.geometry, box(p.tile)))
+        for ps in found.values()
+        for p in ps
+    )
+    assert total == pytest.approx(float(shapely.area(outlines).sum()), rel=1e-4)
+    print(f"greatest difference in area {worst:.2%}")
+
+
+def test_every_attribute_is_as_in_the_source_in_every_piece(
+    city: City, found: dict[int, list[Piece]]
+) -> None:
+    for number, parts in found.items():
+        expected = {
+            name: value.isoformat() if isinstance(value, dt.date) else value
+            for name, value in city.rows[number].items()
+            if value is not None
+        }
+        for piece in parts:
+            assert piece.attributes == expected, number
+
+
+def test_lower_zooms_show_no_building_that_is_not_in_the_source(
+    vector_city: Assets, outlines: NDArray[np.object_]
+) -> None:
+    archive = vector_city.store("suizhou", "pmtiles")
+    for zoom in range(header(archive)["min_zoom"], ZOOM):
+        seen = set()
+        for piece in pieces(archive, zoom, EXTENT):
+            number = int(piece.attributes["编号"].removeprefix("楼"))
+            seen.add(number)
+            # Simplified by no more than a tile unit, then rounded.
+            away = shapely.hausdorff_distance(
+                piece.geometry, shapely.intersection(outlines[number], piece.geometry.envelope)
+            )
+            assert away <= 3 * side_m(zoom) / EXTENT, (zoom, number)
+        assert len(seen) <= COUNT
