@@ -18,10 +18,16 @@ from typing import Any
 import attr
 import numpy as np
 import rasterio
+from morecantile import Tile
 from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.io import DatasetReader
+from rasterio.transform import from_bounds
+from rasterio.vrt import WarpedVRT
+from rio_tiler.errors import TileOutsideBounds
 from rio_tiler.io import Reader
-from rio_tiler.models import Info
-from rio_tiler.utils import CRS_to_uri
+from rio_tiler.models import ImageData, Info
+from rio_tiler.utils import CRS_to_uri, has_alpha_band
 
 _STATISTICS_SIZE = 512
 
@@ -75,6 +81,39 @@ class CatalogueReader(Reader):
         self.file = str(self.input)
         self.input = gdal_name(self.file)
         super().__attrs_post_init__()  # type: ignore[no-untyped-call]
+
+    def tile(  # type: ignore[override]
+        self, tile_x: int, tile_y: int, tile_z: int, tilesize: int | None = None, **how: Any
+    ) -> ImageData:
+        """Return a tile; one that shows the image small is warped at its own size.
+
+        rio-tiler warps at the image's resolution and thins afterwards, which is right as long as
+        the tile is not much larger than the image: far out it would warp a continent of nothing.
+        """
+        if tile_z >= self.minzoom:
+            return super().tile(tile_x, tile_y, tile_z, tilesize, **how)
+        if not self.tile_exists(tile_x, tile_y, tile_z):
+            raise TileOutsideBounds(f"Tile({tile_x}, {tile_y}, {tile_z}) is outside bounds")
+        matrix = self.tms.matrix(tile_z)
+        size = tilesize or matrix.tileWidth
+        how.pop("buffer", None)  # pixels beyond the edge are not worth a second warp this far out
+        dataset: DatasetReader = self.dataset  # open since init
+        crs = self.tms.rasterio_crs
+        bounds = tuple(self.tms.xy_bounds(Tile(tile_x, tile_y, tile_z)))
+        with WarpedVRT(
+            dataset,
+            crs=crs,
+            transform=from_bounds(*bounds, size, size),
+            width=size,
+            height=size,
+            resampling=Resampling.average,
+            add_alpha=dataset.nodata is None and not has_alpha_band(dataset),
+        ) as vrt:
+            with Reader(None, dataset=vrt, tms=self.tms) as reader:
+                image: ImageData = reader.part(
+                    bounds, dst_crs=crs, bounds_crs=crs, width=size, height=size, **how
+                )
+                return image
 
     def info(self) -> Info:
         """Return the dataset's facts under the CRS that the file itself declares."""

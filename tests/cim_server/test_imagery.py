@@ -83,6 +83,23 @@ def test_a_pixel_lies_where_the_source_has_it(client: httpx.Client, grid: str) -
         assert image[3, row, column] == 255
 
 
+@pytest.mark.parametrize("grid", GRIDS)
+def test_far_out_the_image_is_small_in_its_place_and_of_its_colour(
+    client: httpx.Client, grid: str
+) -> None:
+    document = client.get(f"/raster/image/{grid}/tilejson.json").json()
+    near = document["minzoom"]
+    share, means = [], []
+    for zoom in (near, near - 2, near - 3):
+        image = pixels(client.get(tile_path("image", grid, zoom) + ".png"))
+        shown = image[3] > 128
+        share.append(shown.mean())
+        means.append(image[:3, shown].mean())
+    assert share[2] == pytest.approx(share[1] / 4, rel=0.2)
+    assert means[1] == pytest.approx(means[0], abs=12)
+    assert pixels(client.get(tile_path("image", grid, 0) + ".png")).shape[1:] == (256, 256)
+
+
 def test_twice_the_pixels_for_dense_screens(client: httpx.Client) -> None:
     path = tile_path("image", "WebMercatorQuad", 12)
     assert pixels(client.get(path + ".png")).shape[1:] == (256, 256)
