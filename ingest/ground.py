@@ -18,15 +18,23 @@ from tiling.errors import SourceError
 from tiling.findings import Findings
 from tiling.geoid import VerticalDatum
 
+# Samples a pixel, so that no dip of the bilinear surface between two of them is overlooked.
+_SAMPLES_A_PIXEL = 2
+# Places that are sampled at once: some 100 MB of arrays.
+_PLACES = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class TerrainGround:
-    """Lowest ground along the outline of each footprint, so that no corner floats.
+    """Lowest ground along the outline of each footprint, so that no wall floats.
+
+    Outlines are sampled at the pixels they cross and not at their corners alone: along a wall
+    the ground may be metres lower than at both of its ends.
 
     Attributes:
         elevation: the DEM of the terrain asset.
         vertical: its vertical datum.
-        findings: counts the vertices that lie outside the DEM.
+        findings: counts the footprints that reach outside the DEM.
     """
 
     elevation: ElevationSource
@@ -35,19 +43,30 @@ class TerrainGround:
 
     def __call__(self, footprints: NDArray[np.object_]) -> NDArray[np.float64]:
         """Return the (N,) ellipsoidal heights under N footprints in lon/lat degrees."""
-        points, owner = shapely.get_coordinates(footprints, return_index=True)
+        step_deg = self.elevation.resolution_deg / _SAMPLES_A_PIXEL
+        places = shapely.get_num_coordinates(footprints) + shapely.length(footprints) / step_deg
+        chunk = (np.cumsum(places) // _PLACES).astype(np.int64)
+        start = np.flatnonzero(np.append(True, chunk[1:] != chunk[:-1]))
+        parts = np.split(footprints, start[1:])
+        return np.concatenate([self._lowest(part, step_deg) for part in parts])
+
+    def _lowest(self, footprints: NDArray[np.object_], step_deg: float) -> NDArray[np.float64]:
+        outlines = shapely.segmentize(shapely.force_2d(footprints), step_deg)
+        points, owner = shapely.get_coordinates(outlines, return_index=True)
         lon, lat = np.ascontiguousarray(points.T)
         height = self.elevation.sample(lon, lat)
         outside = ~np.isfinite(height)
+        lowest = np.full(len(footprints), np.inf)
+        beyond = np.zeros(len(footprints), dtype=bool)
+        beyond[owner[outside]] = True
         self.findings.add(
             "ground-outside-terrain",
             "assumption",
-            "outline vertices outside the terrain's data stand at 0 m of its vertical datum, as "
-            "the terrain tiles do there",
-            int(outside.sum()),
+            "outlines that leave the terrain's data stand at 0 m of its vertical datum, as the "
+            "terrain tiles do there",
+            int(beyond.sum()),
         )
         ellipsoidal = np.where(outside, 0.0, height) + self.vertical.separation(lon, lat)
-        lowest = np.full(len(footprints), np.inf)
         np.minimum.at(lowest, owner, ellipsoidal)
         return lowest
 
