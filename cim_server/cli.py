@@ -113,8 +113,8 @@ def plan_command(
         _emit(plan.to_json())
     else:
         _print_plan(plan.to_json())
-    if plan.refusals:
-        raise plan.refusals[0]
+    if plan.refusal is not None:
+        raise plan.refusal
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

@@ -319,10 +319,10 @@ class HeightResolver:
         bad = impossible if self.policy is None else impossible | unknown
         if self.policy in (None, "refuse") and bad.any():
             first = int(np.flatnonzero(bad)[0])
+            said = f"says {height[first]:g} m" if np.isfinite(height[first]) else "says nothing"
             raise FieldInvalid(
-                f"{int(bad.sum())} features of this batch have no possible height in {name!r}: "
-                f"feature {int(batch.ids[first])} says {height[first]:g} m "
-                f"(possible is 0 to {self.rule.max_m:g})",
+                f"features have no possible height in {name!r} (above 0, up to "
+                f"{self.rule.max_m:g} m): feature {int(batch.ids[first])} {said}",
                 source=self.source,
                 remedy="correct the column, or choose what happens to them: --bad-heights default "
                 "(a height by storeys, class or rule) or --bad-heights drop",

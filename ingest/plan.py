@@ -12,17 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ingest.heights import HeightColumns, find_columns
+from ingest.location import check_location, crs_missing
 from ingest.manifest import IngestOptions, Kind
 from ingest.readers import open_source
 from ingest.readers.base import LayerInfo, ReadOptions, SourceInfo
-from tiling.areas import check_area, parse_area
-from tiling.crs import TILE_REF, SpatialRef, transform_points
+from tiling.areas import parse_area
+from tiling.crs import TILE_REF, SpatialRef
 from tiling.errors import (
     ConfigError,
-    CrsMissing,
     DatumUndeclared,
     FieldInvalid,
     NothingToTile,
@@ -39,6 +37,7 @@ COLLECTION_OF_KIND: dict[Kind, str] = {
     "vector": "other",
 }
 _CODE_COLUMNS = ("gb", "adcode", "xzqdm", "行政区划代码", "区划代码")
+_KINDS_WITH_HEIGHTS: tuple[Kind, ...] = ("buildings", "terrain")
 STEPS: dict[Kind, tuple[str, ...]] = {
     "buildings": ("read", "reframe", "quality", "heights", "3D Tiles", "GeoParquet", "publish"),
     "terrain": ("read", "quantized-mesh", "COG", "publish"),
@@ -95,6 +94,17 @@ class Plan:
         """Size of the source files."""
         return sum(info.nbytes for info in self.sources)
 
+    @property
+    def refusal(self) -> SourceError | None:
+        """All refusals as one error of the first one's kind; None when there are none."""
+        if len(self.refusals) < 2:
+            return next(iter(self.refusals), None)
+        first, *others = self.refusals
+        also = "".join(
+            f"\n  also refused: {other.problem}\n  remedy: {other.remedy}" for other in others
+        )
+        return type(first)(first.problem, source=first.source, remedy=first.remedy + also)
+
     def read_options(self, index: int) -> ReadOptions:
         """Return how source `index` is to be read."""
         crs = self.options.assume_crs if self.crs_assumed[index] else self.options.crs
@@ -150,13 +160,13 @@ def make_plan(options: IngestOptions) -> Plan:
             findings.add("crs-assumed", "assumption", message)
     refusals: list[SourceError] = []
     refs = tuple(
-        _decide_ref(info, layer, options, findings, refusals)
+        _decide_ref(info, layer, kind, options, findings, refusals)
         for info, layer in zip(sources, layers, strict=True)
     )
     plan = Plan(options, sources, layers, kind, evidence, refs, assumed, findings=findings)
     plan = _decide_heights(plan, refusals)
-    for info, layer, ref in zip(sources, layers, refs, strict=True):
-        _check_layer(info, layer, ref, options, refusals)
+    for index in range(len(sources)):
+        _check_layer(plan, index, refusals)
     return replace(plan, refusals=tuple(refusals))
 
 
@@ -170,7 +180,11 @@ def _look(path: Path, options: IngestOptions) -> tuple[SourceInfo, LayerInfo, bo
 def _look_as(path: Path, options: ReadOptions) -> tuple[SourceInfo, LayerInfo]:
     with open_source(path, options) as reader:
         info = reader.info()
-    return info, _choose_layer(info, options.layer)
+        layer = _choose_layer(info, options.layer)
+        if layer.geometry_type == "unsupported":
+            # Reading says why.
+            next(reader.batches(columns=()), None)
+    return info, layer
 
 
 def _choose_layer(info: SourceInfo, wanted: str | None) -> LayerInfo:
@@ -219,35 +233,32 @@ def _decide_kind(
     folded = {n.casefold() for n in names}
     shapes_of_layer = {layer.geometry_type or "", *layer.extra.get("geometry_types", ())}
     if any("polygon" in shape.lower() for shape in shapes_of_layer):
-        if codes := [n for n in _CODE_COLUMNS if n.casefold() in folded]:
-            return "divisions", f"polygons with a division code in {codes[0]!r}"
         try:
             columns = find_columns(names, options, str(sources[0].path))
         except FieldInvalid:
             columns = None  # said again, as a refusal, once the kind is declared
+        # Footprints may carry the code of their division; divisions have no height.
         if columns and (columns.height or columns.roof or columns.floors):
             return "buildings", f"polygons with {columns.evidence}"
+        if codes := [n for n in _CODE_COLUMNS if n.casefold() in folded]:
+            return "divisions", f"polygons with a division code in {codes[0]!r}"
     return "vector", f"{layer.geometry_type} features"
 
 
 def _decide_ref(
     info: SourceInfo,
     layer: LayerInfo,
+    kind: Kind,
     options: IngestOptions,
     findings: Findings,
     refusals: list[SourceError],
 ) -> SpatialRef:
     if layer.ref is None:
-        refusals.append(
-            CrsMissing(
-                "has no coordinate reference system",
-                source=info.path,
-                remedy="declare it with --crs, e.g. --crs EPSG:4547 "
-                "(or --assume-crs, which the report records as an assumption)",
-            )
-        )
+        refusals.append(crs_missing(info.path, layer, parse_area(options.area)))
         return TILE_REF
     ref = layer.ref
+    if kind not in _KINDS_WITH_HEIGHTS:
+        return ref
     if options.vertical is not None:
         declared = parse_vertical(options.vertical)
         if ref.vertical is not None and ref.vertical != declared:
@@ -296,13 +307,8 @@ def _need_vertical(plan: Plan, refusals: list[SourceError]) -> None:
             )
 
 
-def _check_layer(
-    info: SourceInfo,
-    layer: LayerInfo,
-    ref: SpatialRef,
-    options: IngestOptions,
-    refusals: list[SourceError],
-) -> None:
+def _check_layer(plan: Plan, index: int, refusals: list[SourceError]) -> None:
+    info, layer = plan.sources[index], plan.layers[index]
     if info.kind == "vector" and layer.features == 0:
         refusals.append(
             NothingToTile(
@@ -314,12 +320,9 @@ def _check_layer(
         return
     if layer.extent is None or layer.ref is None:
         return
-    xmin, ymin, xmax, ymax = layer.extent
-    x = np.array([xmin, xmax, xmax, xmin])
-    y = np.array([ymin, ymin, ymax, ymax])
+    area = parse_area(plan.options.area)
     try:
-        lon, lat, _ = transform_points(ref, TILE_REF.with_vertical(ref.vertical), x, y)
-        check_area(lon, lat, parse_area(options.area), str(info.path), raw=(x, y))
+        check_location(info.path, layer, plan.refs[index], area, plan.read_options(index))
     except SourceError as error:
         refusals.append(error)
 

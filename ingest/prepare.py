@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import shapely
 
+from ingest.location import check_batch
 from ingest.plan import Plan
 from ingest.quality import BEFORE_REFRAMING, RULES, apply_rules
 from ingest.readers import open_source
-from tiling.areas import check_area, parse_area
+from tiling.areas import parse_area
 from tiling.batches import LAYER_COLUMN, FeatureBatch
 from tiling.crs import TILE_REF, reframe
 from tiling.errors import NothingToTile
@@ -128,8 +128,7 @@ def _source_batches(
                 batch, shift = reframe(batch, TILE_REF.with_vertical(None), info.path)
                 if shift.to_json() not in shifts:
                     shifts.append(shift.to_json())
-                bounds = shapely.total_bounds(batch.geometry)
-                check_area(bounds[[0, 2]], bounds[[1, 3]], area, str(info.path))
+                check_batch(batch.geometry, batch.ids - offset, area, info.path)
                 if len(plan.sources) > 1:
                     name = pa.array([info.path.stem] * len(batch), type=pa.string())
                     batch = batch.with_column(LAYER_COLUMN, name)

@@ -6,6 +6,7 @@ Written on success and on refusal; the same JSON rests in the catalogue beside t
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,12 +61,15 @@ class Report:
     def catalogued(self) -> dict[str, Any]:
         """Return the part that is a property of the data, equal for equal input."""
         plan = self.plan.to_json() if self.plan else None
-        return {
-            "options": self.options,
-            "plan": plan,
-            "findings": self.findings.to_json(),
-            "shifts": self.shifts,
-        }
+        facts: dict[str, Any] = _finite(
+            {
+                "options": self.options,
+                "plan": plan,
+                "findings": self.findings.to_json(),
+                "shifts": self.shifts,
+            }
+        )
+        return facts
 
     def to_json(self) -> dict[str, Any]:
         """Return the whole report."""
@@ -79,5 +83,18 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write the report as UTF-8 JSON."""
-        text = json.dumps(self.to_json(), ensure_ascii=False, indent=2, default=str)
+        text = json.dumps(
+            self.to_json(), ensure_ascii=False, indent=2, default=str, allow_nan=False
+        )
         path.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON with numbers that JSON does not know as text: a nodata of NaN is normal."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

@@ -120,13 +120,14 @@ def _ingest(
         plan = make_plan(options)
         report.plan = plan
         report.findings.merge(plan.findings)
-    if plan.refusals:
-        raise plan.refusals[0]
+    if plan.refusal is not None:
+        raise plan.refusal
     catalog.collection(plan.collection)
     previous = _previous(catalog, options.id, plan)
     with report.step("fingerprint"):
         key = job_key(plan, catalog, resources)
     if previous is not None and previous.job == key:
+        workspace.drop_job(key)
         report.result = _result(plan, previous, unchanged=True)
         return
     with workspace.job(key) as folder:
@@ -138,7 +139,6 @@ def _ingest(
             made = MAKERS[plan.kind](making)
         with report.step("publish"):
             published = _publish(plan, workspace, catalog, made, report, key)
-    workspace.drop_job(key)
     report.result = _result(plan, published, unchanged=False)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from catalog.database import Catalog
 from catalog.records import StoreRef
-from tiling.errors import Conflict
+from tiling.errors import Conflict, SourceError
 from tiling.stores.base import StoreInfo
 
 ENDINGS = {
@@ -66,6 +66,9 @@ class Workspace:
     def job(self, key: str) -> Iterator[Path]:
         """Hold the scratch folder of a job; another process with the same job is refused.
 
+        The folder goes when the job is done and when its input is refused, as nothing could be
+        resumed then. A job that was stopped or failed otherwise leaves it for the next run.
+
         Raises:
             Conflict: the same job is running.
         """
@@ -78,11 +81,18 @@ class Workspace:
                 raise Conflict(
                     f"the same ingest is already running (job {key}); wait for it or stop it"
                 ) from None
-            yield folder
+            try:
+                yield folder
+            except SourceError:
+                shutil.rmtree(folder)
+                raise
+            shutil.rmtree(folder)
 
     def drop_job(self, key: str) -> None:
-        """Remove the scratch folder of a finished job."""
-        shutil.rmtree(self.root / "jobs" / key)
+        """Remove what a job left that was stopped between publishing and cleaning up."""
+        if (self.root / "jobs" / key).exists():
+            with self.job(key):
+                pass
 
     def adopt(self, staged: StoreInfo, role: str) -> StoreRef:
         """Move a committed store from the job's folder to its final name.

@@ -83,6 +83,8 @@ def check_area(
     source: str | Path | None = None,
     *,
     raw: tuple[ArrayLike, ArrayLike] | None = None,
+    what: str = "coordinates",
+    declared: str = "",
 ) -> None:
     """Refuse coordinates outside the declared area, and say what probably went wrong.
 
@@ -91,6 +93,8 @@ def check_area(
         area: where they must lie; its heights are ignored.
         source: the file, for the message.
         raw: (N,) x and y as the file holds them, when they differ: better guesses.
+        what: what the coordinates are, for the message.
+        declared: code of the CRS they were transformed with: a better remedy.
 
     Raises:
         OutsideArea: any coordinate lies outside, or is not finite.
@@ -107,9 +111,9 @@ def check_area(
     stated = f"{_number(lon[at])}, {_number(lat[at])}"
     if raw is not None:
         stated += f" (in the file: {_number(x[at])}, {_number(y[at])})"
-    diagnosis, remedy = explain(x[outside], y[outside], area)
+    diagnosis, remedy = explain(x[outside], y[outside], area, declared)
     raise OutsideArea(
-        f"{outside.size} of {lon.size} coordinates lie outside the declared area "
+        f"{outside.size} of {lon.size} {what} lie outside the declared area "
         f"{area.west:g},{area.south:g},{area.east:g},{area.north:g}, the first at {stated}"
         + (f": {diagnosis}" if diagnosis else ""),
         source=source,
@@ -117,12 +121,15 @@ def check_area(
     )
 
 
-def explain(x: ArrayLike, y: ArrayLike, area: Region = CHINA) -> tuple[str, str]:
+def explain(
+    x: ArrayLike, y: ArrayLike, area: Region = CHINA, declared: str = ""
+) -> tuple[str, str]:
     """Say what raw coordinates look like and what to do about it.
 
     Args:
         x, y: (N,) as the file holds them.
         area: where they should lie.
+        declared: code of the CRS that puts them elsewhere; its meridian may well be right.
 
     Returns:
         a diagnosis (empty when there is none) and a remedy.
@@ -138,6 +145,8 @@ def explain(x: ArrayLike, y: ArrayLike, area: Region = CHINA) -> tuple[str, str]
         return "", "check --crs, or declare where the data lies: --area west,south,east,north"
     first = guesses[0]
     codes = [g.code for g in guesses]
+    if (same_meridian := _without_prefix(declared)) in codes:
+        codes = [same_meridian]
     # Too large an area to tell the meridian: name the rule rather than twenty codes.
     named = " or ".join(codes) if len(codes) <= 5 else _MERIDIAN_RULE
     if first.swapped:
@@ -197,6 +206,17 @@ def _unprefixed(x: float, y: float, area: Region, swapped: bool, lead: str) -> t
     reason = f"{lead}they are Gauss-Krüger metres without a zone prefix"
     fits = [m for m in range(75, 136, 3) if _near(*_gauss_kruger(x, y, m), area)]
     return tuple(CrsGuess(f"EPSG:{4534 + (m - 75) // 3}", swapped, reason) for m in fits)
+
+
+def _without_prefix(declared: str) -> str:
+    # The frame of the same meridian whose eastings carry no zone prefix; empty when unknown.
+    number = declared.partition("+")[0].removeprefix("EPSG:")
+    code = int(number) if number.isdecimal() else 0
+    if 4513 <= code <= 4533:
+        return f"EPSG:{code - 4513 + 4534}"
+    if 4491 <= code <= 4501:
+        return f"EPSG:{4534 + 2 * (code - 4491)}"
+    return ""
 
 
 def _web_mercator(

@@ -205,12 +205,19 @@ def reading(name: str) -> Iterator[None]:
     except RasterioError as error:
         text = _innermost(error)
         if "not recognized as being in a supported file format" in text:
+            if name.lower().endswith(".hgt"):
+                raise SourceUnreadable(
+                    "no HGT sheet has this size: they are squares of 1201 or 3601 samples of two "
+                    "bytes (2,884,802 or 25,934,402 bytes)",
+                    source=name,
+                    remedy="it is truncated, or its name is wrong: copy it again",
+                ) from error
             raise _unknown(name, "no raster driver takes the file") from error
         raise SourceUnreadable(
             f"the raster cannot be read: {text}",
             source=name,
-            remedy="it is truncated, corrupt or of an unsupported compression: copy it again, or "
-            "repair it with gdal_translate",
+            remedy="it is truncated, corrupt, of an unsupported compression, or a VRT whose files "
+            "are not there: copy it again, or repair it with gdal_translate",
         ) from error
 
 
