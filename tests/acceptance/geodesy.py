@@ -60,3 +60,23 @@ def from_ecef(ecef: Floats) -> tuple[Floats, Floats, Floats]:
     """Return PROJ's longitude, latitude and ellipsoidal height of (N, 3) metres."""
     lon, lat, height = _between(4978, 4979).transform(*ecef.T, errcheck=True)
     return np.asarray(lon), np.asarray(lat), np.asarray(height)
+
+
+def to_gcj02(lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
+    """Return where internet maps of China show a place: the formula that is public since 2010."""
+    x, y = lon - 105, lat - 35
+    wave = 20 * (np.sin(6 * np.pi * x) + np.sin(2 * np.pi * x))
+    north = -100 + 2 * x + 3 * y + 0.2 * y * y + 0.1 * x * y + 0.2 * np.sqrt(np.abs(x))
+    north += (wave + 20 * np.sin(np.pi * y) + 40 * np.sin(np.pi * y / 3)) * 2 / 3
+    north += (160 * np.sin(np.pi * y / 12) + 320 * np.sin(np.pi * y / 30)) * 2 / 3
+    east = 300 + x + 2 * y + 0.1 * x * x + 0.1 * x * y + 0.1 * np.sqrt(np.abs(x))
+    east += (wave + 20 * np.sin(np.pi * x) + 40 * np.sin(np.pi * x / 3)) * 2 / 3
+    east += (150 * np.sin(np.pi * x / 12) + 300 * np.sin(np.pi * x / 30)) * 2 / 3
+    # Krassovsky's ellipsoid.
+    a, ee = 6378245.0, 0.00669342162296594323
+    phi = np.radians(lat)
+    w = 1 - ee * np.sin(phi) ** 2
+    return (
+        lon + np.degrees(east / (a / np.sqrt(w) * np.cos(phi))),
+        lat + np.degrees(north / (a * (1 - ee) / w**1.5)),
+    )

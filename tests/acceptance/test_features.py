@@ -19,7 +19,7 @@ import shapely
 
 from tests.acceptance.city import CRS, City
 from tests.acceptance.conftest import Assets
-from tests.acceptance.geodesy import reproject
+from tests.acceptance.geodesy import reproject, to_gcj02
 from tests.acceptance.serving import BASE, Client
 from tests.commands import DEMO_SOURCES
 
@@ -165,3 +165,12 @@ def test_the_surveyed_city_is_equal_to_its_source(city: City, white_model: Asset
         )
         # A nanodegree is a tenth of a millimetre.
         assert shapely.hausdorff_distance(geometry, outline) < 1e-9
+
+
+def test_places_of_an_internet_map_are_shifted_back_to_a_millimetre(demo: Assets) -> None:
+    found = [(g, row) for _, g, row in rows_of(demo.store("suizhou-places", "geoparquet"))]
+    lon, lat = shapely.get_coordinates([g for g, _ in found]).T
+    shown = np.array([[row["longitude_gcj02"], row["latitude_gcj02"]] for _, row in found])
+    forth = np.stack(to_gcj02(lon, lat), axis=1)
+    assert np.abs(forth - shown).max() < 1e-8
+    assert np.abs(np.stack([lon, lat], axis=1) - shown).min() > 1e-3

@@ -6,6 +6,7 @@ import datetime as dt
 from collections import defaultdict
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from numpy.typing import NDArray
@@ -122,3 +123,44 @@ def test_lower_zooms_show_no_building_that_is_not_in_the_source(
             )
             assert away <= 3 * side_m(zoom) / EXTENT, (zoom, number)
         assert len(seen) <= COUNT
+
+
+@pytest.mark.parametrize(
+    "asset",
+    [
+        "shanghai-landuse",
+        "shanghai-pois",
+        "shanghai-roads",
+        "shanghai-water",
+        "suizhou-counties",
+        "suizhou-places",
+        "wuhan-roads",
+        "wuhan-water",
+    ],
+)
+def test_real_features_of_every_kind_are_drawn_where_they_are(demo: Assets, asset: str) -> None:
+    archive = demo.store(asset, "pmtiles")
+    zoom = header(archive)["max_zoom"]
+    unit_m = side_m(zoom) / EXTENT
+    table = pq.read_table(demo.store(asset, "geoparquet"))
+    ids = table.column("cim_feature_id").to_pylist()
+    shapes = shapely.transform(
+        shapely.from_wkb(table.column("geometry").to_numpy()),
+        lambda xy: np.column_stack(reproject(4326, 3857, xy[:, 0], xy[:, 1])),
+    )
+    source = dict(zip(ids, shapes, strict=True))
+    names = dict(zip(ids, table.column("name").to_pylist(), strict=True))
+    drawn = defaultdict(list)
+    for piece in pieces(archive, zoom, EXTENT):
+        assert piece.attributes.get("name") == names[piece.id]
+        if piece.layer == asset:
+            drawn[piece.id].append(piece.geometry)
+    assert drawn.keys() == source.keys()
+    for number, parts in drawn.items():
+        shape = source[number]
+        vertices = shapely.points(np.concatenate([shapely.get_coordinates(p) for p in parts]))
+        assert shapely.distance(vertices, shape).max() <= 2 * unit_m, number
+        away = shapely.distance(
+            shapely.points(shapely.get_coordinates(shape)), shapely.union_all(parts)
+        )
+        assert away.max() <= 2 * unit_m, number
