@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import orjson
 import typer
 
@@ -444,14 +443,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CimError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
+    except typer.Abort:
         print("cancelled", file=sys.stderr)
         sys.exit(130)
     except KeyboardInterrupt:
         print("cancelled at once; the same command resumes", file=sys.stderr)
         sys.exit(130)
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        error.show()  # type: ignore[attr-defined]  # the base class keeps it private
         sys.exit(2)
     except BrokenPipeError:
         # The reader of our output went away (cim list | head): not an error worth a message.

@@ -97,7 +97,7 @@ class Watched:
         return dict(box)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo_server(demo_data: Path) -> Iterator[str]:
     """The origin of ``cim serve`` on the demo's data."""
     with socket.socket() as probe:
@@ -130,7 +130,7 @@ def _wait_for(origin: str, server: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(f"no answer from {origin}: {log.read_text()}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Chromium with WebGL 2 in software."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
