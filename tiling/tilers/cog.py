@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError  # what `rasterio.shutil.copy` raises; exported nowhere
@@ -20,7 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from tiling.errors import SourceUnreadable, StoreError
+from tiling.errors import SourceUnreadable, StoreError, StoreFull
 from tiling.tilers.base import Progress
 
 BLOCK = 512
@@ -82,11 +84,23 @@ def reading(dataset: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn GDAL's errors inside the block into `StoreError`."""
+def writing(path: Path, needed_nbytes: int = 0) -> Iterator[None]:
+    """Turn GDAL's errors inside the block into `StoreError`.
+
+    Args:
+        path: what is written.
+        needed_nbytes: the most it may take. GDAL does not pass on why a write failed, and often
+            removes the file before we can look: less room than that is taken for the reason.
+    """
+    free = shutil.disk_usage(path.parent).free
     try:
         yield
     except (RasterioError, CPLE_BaseError) as error:
+        if min(free, shutil.disk_usage(path.parent).free) < needed_nbytes:
+            raise StoreFull(
+                f"the disk is full: {path.name} could not be written in {path.parent}, where "
+                f"{free:,} bytes were free"
+            ) from error
         raise StoreError(
             f"{path.name} cannot be written in {path.parent}: {innermost(error)}; "
             "free space there or check its permissions"
@@ -115,18 +129,28 @@ def finish(source: str | Path, part: Path, options: dict[str, str]) -> None:
     """Write a dataset as COG with overviews.
 
     Raises:
-        StoreError: the disk is full or not writable.
+        StoreFull: no room is left.
+        StoreError: it cannot be written.
     """
+    with writing(part), rasterio.open(source) as dataset:
+        needed = most_nbytes(dataset)
     with (
-        writing(part),
+        writing(part, needed),
         rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB, GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(source) as dataset,
     ):
         rasterio.shutil.copy(dataset, part, **{**_COG, **options})
     # GDAL notices a full disk when it closes the file, and says so only in its log. The last
     # block of the full image lies at the end of a COG.
-    with writing(part), rasterio.open(part) as written:
+    with writing(part, needed), rasterio.open(part) as written:
         rows, columns = written.block_shapes[0]
         top = (written.height - 1) // rows * rows
         left = (written.width - 1) // columns * columns
         written.read(window=Window(left, top, written.width - left, written.height - top))
+
+
+def most_nbytes(dataset: DatasetReader) -> int:
+    """Return the most that a lossless copy with overviews takes: no pixel compressed at all."""
+    pixel = sum(np.dtype(t).itemsize for t in dataset.dtypes) + 1  # and its mask
+    nbytes: int = dataset.width * dataset.height * pixel * 3 // 2
+    return nbytes + 1024**2

@@ -35,6 +35,7 @@ from tiling.tilers.cog import (
     BLOCK,
     LOSSLESS,
     finish,
+    most_nbytes,
     opened,
     reading,
     shown,
@@ -222,7 +223,7 @@ def _copy(source: DatasetReader, work: Path, look: _Look, progress: Progress) ->
     stride = max(1, math.isqrt(pixels // _SAMPLE_PIXELS))
     tally, done = _Tally(), 0
     with (
-        writing(work),
+        writing(work, most_nbytes(source)),
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(work, "w", **profile) as sink,
     ):
