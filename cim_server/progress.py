@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, lines elsewhere; Ctrl-C asks the work to stop."""
+"""Progress on stderr: a bar on a terminal, lines elsewhere; Ctrl-C or SIGTERM ask to stop."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ LINE_SECONDS = 5.0
 
 
 class ConsoleProgress:
-    """Shows steps on stderr and turns SIGINT into `Cancelled` at the next step of the work.
+    """Shows steps on stderr; SIGINT and SIGTERM become `Cancelled` at the next step of the work.
 
-    A second SIGINT raises ``KeyboardInterrupt`` at once. A context manager.
+    A second one raises ``KeyboardInterrupt`` at once. A context manager.
     """
 
     def __init__(self, label: str = "", quiet: bool = False) -> None:
@@ -37,10 +37,11 @@ class ConsoleProgress:
         self._cancelled = False
         self._step, self._done, self._total = "", 0, 0
         self._next_line = 0.0
-        self._previous_handler: object = None
+        self._previous_handlers: dict[int, object] = {}
 
     def __enter__(self) -> ConsoleProgress:
-        self._previous_handler = signal.signal(signal.SIGINT, self._interrupt)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._previous_handlers[signum] = signal.signal(signum, self._interrupt)
         if not self._quiet and sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -59,7 +60,8 @@ class ConsoleProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        signal.signal(signal.SIGINT, self._previous_handler)  # type: ignore[arg-type]
+        for signum, handler in self._previous_handlers.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]
         if self._bar is not None:
             self._bar.stop()
 

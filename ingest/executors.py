@@ -9,12 +9,16 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from typing import Any, ParamSpec, TypeVar
 
 from tiling.errors import ConfigError
 from tiling.tilers.pipeline import SerialExecutor
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -35,7 +39,7 @@ def open_executor(spec: str, workers: int) -> Iterator[Executor]:
             return
         # Spawned, never forked: GDAL, BLAS and lazrs keep threads that do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupt)
+        pool = _DeafPool(workers, mp_context=context, initializer=_begin_worker)
         try:
             yield pool
         finally:
@@ -54,9 +58,32 @@ def open_executor(spec: str, workers: int) -> Iterator[Executor]:
         raise ConfigError(f"--executor {spec!r} is neither local nor dask:URL")
 
 
-def _ignore_interrupt() -> None:
-    # Ctrl-C reaches the whole process group; the parent alone decides what to cancel.
+class _DeafPool(ProcessPoolExecutor):
+    """A pool whose workers never hear Ctrl-C, not even while they start.
+
+    Ctrl-C reaches the whole process group; the parent alone decides what to cancel.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Submit as usual; workers that this starts inherit a mask that blocks SIGINT."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A parent that was killed cannot tell its workers, and they would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in a spawned process
+    parent.join()
+    os._exit(1)
 
 
 def default_workers(units: int) -> int:

@@ -117,6 +117,8 @@ def drain(
         while pending:
             pending = _reap(pending, progress)
     except BrokenExecutor as error:
+        # Whoever stops us may have stopped the workers too: then that is what to say.
+        progress.advance(0)
         raise TilingError(
             "a worker process died, most likely for want of memory; run the same command again "
             "with fewer --workers or less --memory: it resumes"
