@@ -193,6 +193,8 @@ def _run_ingest(
     progress: ConsoleProgress,
     report_path: Path | None,
 ) -> Report:
+    if report_path is not None:
+        Report.prepare(report_path)
     try:
         report = ingest(options, Workspace(data), resources, progress)
     except IngestFailed as failed:

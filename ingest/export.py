@@ -6,6 +6,7 @@ rasters as the COG they rest in.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 from catalog.records import Item, StoreRef, Version
 from ingest.export_features import export_features
 from ingest.workspace import Workspace
-from tiling.errors import ConfigError, Conflict
+from tiling.errors import ConfigError, Conflict, StoreError, StoreFull
 from tiling.findings import Findings
 from tiling.stores import open_store
 from tiling.stores.directory import DirectoryWriter
@@ -38,13 +39,17 @@ class Exporting:
     findings: Findings
 
 
+_SHAPEFILE_PARTS = (".shp", ".shx", ".dbf")
 Exporter = Callable[[Exporting], None]
 
 
 def _copy(job: Exporting) -> None:
     partial = job.out.with_name(job.out.name + ".part")
-    shutil.copyfile(job.source, partial)
-    partial.replace(job.out)
+    try:
+        shutil.copyfile(job.source, partial)
+        partial.replace(job.out)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _directory(job: Exporting) -> None:
@@ -150,6 +155,7 @@ def export(
 
     Raises:
         ConfigError: the format is unknown, or this kind of asset does not hold what it needs.
+        StoreError: `out` cannot be written; `StoreFull` when no space is left.
         Conflict: `out` exists and is not to be overwritten.
     """
     if format not in EXPORTERS:
@@ -167,7 +173,14 @@ def export(
         shutil.rmtree(out) if out.is_dir() else out.unlink()
     findings = Findings()
     path = workspace.store_path(source)
-    exporter(Exporting(path, out, format, encoding, progress, findings))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        exporter(Exporting(path, out, format, encoding, progress, findings))
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (StoreFull if full else StoreError)(
+            f"{out} cannot be written: {error.strerror}"
+        ) from error
     return {
         "path": str(out),
         "format": format,
@@ -184,4 +197,6 @@ def _find(stores: tuple[StoreRef, ...], role: str, formats: tuple[str, ...]) -> 
 def _size(path: Path) -> int:
     if path.is_dir():
         return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    if path.suffix.lower() == ".shp":
+        return sum(path.with_suffix(s).stat().st_size for s in _SHAPEFILE_PARTS)
     return path.stat().st_size

@@ -45,6 +45,7 @@ class _Driver:
         mixed: takes geometries of several types.
         binary: takes binary fields.
         times: takes date-times; text is written otherwise.
+        nan: takes NaN and infinity.
         name_nbytes: longest field name, in the encoding; 0 for any.
     """
 
@@ -54,6 +55,7 @@ class _Driver:
     mixed: bool = True
     binary: bool = False
     times: bool = True
+    nan: bool = True
     name_nbytes: int = 0
 
 
@@ -74,7 +76,7 @@ DRIVERS: dict[str, _Driver] = {
         name_nbytes=10,
     ),
     # Nine decimals of a degree are a tenth of a millimetre.
-    "geojson": _Driver("GeoJSON", ".geojson", {"COORDINATE_PRECISION": "9"}),
+    "geojson": _Driver("GeoJSON", ".geojson", {"COORDINATE_PRECISION": "9"}, nan=False),
     "fgb": _Driver("FlatGeobuf", ".fgb", {}),
 }
 FORMATS = (*DRIVERS, "geoparquet")
@@ -203,9 +205,21 @@ class _Export:
 
     def _column(self, name: str, array: pa.Array) -> pa.Array:
         column = _writable(array, self.driver.times)
+        if not self.driver.nan and pa.types.is_floating(column.type):
+            return self._without_nan(name, column)
         if self.driver.name_nbytes and pa.types.is_string(column.type):
             return fit_text(column, name, self.encoding, self.findings)
         return column
+
+    def _without_nan(self, name: str, column: pa.Array) -> pa.Array:
+        known = pc.fill_null(pc.is_finite(column), True)
+        self.findings.add(
+            "number-left-out",
+            "drop",
+            f"field {name!r}: {self.driver.name} has no NaN and no infinity; null was written",
+            len(column) - pc.sum(known.cast(pa.int64())).as_py() if len(column) else 0,
+        )
+        return pc.if_else(known, column, pa.scalar(None, column.type))
 
 
 def _geometry_type(source: Path, driver: _Driver) -> tuple[bool, str]:

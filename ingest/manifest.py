@@ -23,6 +23,15 @@ BadHeights = Literal["refuse", "default", "drop"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ID = re.compile(r"\w[\w.\-]{0,127}")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
+MAX_ZOOM = 24
+# Type of an option in a manifest, and how messages name it; text where nothing else is said.
+_TEXT: tuple[type, str] = (str, "a text in quotes")
+_TYPES: Mapping[str, tuple[type, str]] = {
+    "sources": (list, 'a list of texts: ["a.shp", "b.shp"]'),
+    "properties": (dict, 'a table: { "name" = "value" }'),
+    "min_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
+    "max_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
+}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -83,7 +92,7 @@ class IngestOptions:
         if self.bad_heights not in (None, *get_args(BadHeights)):
             raise ConfigError(f"--bad-heights {self.bad_heights!r} is not refuse, default or drop")
         if not self.sources:
-            raise ConfigError("no source given")
+            raise ConfigError("no source given: name files or folders, or sources in a manifest")
         if None not in (self.min_zoom, self.max_zoom):
             if cast(int, self.min_zoom) > cast(int, self.max_zoom):
                 raise ConfigError(f"--min-zoom {self.min_zoom} is above --max-zoom {self.max_zoom}")
@@ -124,9 +133,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
     known = {f.name for f in dataclasses.fields(IngestOptions)}
     if unknown := sorted(set(data) - known):
         raise ConfigError(f"{path}: unknown options {', '.join(unknown)}; known: {sorted(known)}")
+    for name, value in data.items():
+        if not _is_of_type(name, value):
+            raise ConfigError(f"{path}: {name} = {value!r} is not {_TYPES.get(name, _TEXT)[1]}")
     if "sources" in data:
         data["sources"] = tuple(path.parent / s for s in data["sources"])
     return data
+
+
+def _is_of_type(name: str, value: Any) -> bool:
+    if name == "sources":
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    if name in ("min_zoom", "max_zoom"):
+        # TOML's true and false are integers to Python.
+        return type(value) is int and 0 <= value <= MAX_ZOOM
+    return isinstance(value, _TYPES.get(name, _TEXT)[0])
 
 
 def merge_options(declared: Mapping[str, Any], manifest: Mapping[str, Any]) -> IngestOptions:
@@ -139,4 +160,5 @@ def merge_options(declared: Mapping[str, Any], manifest: Mapping[str, Any]) -> I
     values.update({k: v for k, v in declared.items() if v not in (None, (), {}, "")})
     if "id" not in values:
         raise ConfigError("an asset needs an id: --id ID")
+    values.setdefault("sources", ())
     return IngestOptions(**values)

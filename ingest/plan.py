@@ -232,6 +232,8 @@ def _decide_kind(
     names = [f.name for f in layer.fields]
     folded = {n.casefold() for n in names}
     shapes_of_layer = {layer.geometry_type or "", *layer.extra.get("geometry_types", ())}
+    if told := _told_to_be_buildings(options):
+        return "buildings", f"{told} is an option of buildings"
     if any("polygon" in shape.lower() for shape in shapes_of_layer):
         try:
             columns = find_columns(names, options, str(sources[0].path))
@@ -243,6 +245,19 @@ def _decide_kind(
         if codes := [n for n in _CODE_COLUMNS if n.casefold() in folded]:
             return "divisions", f"polygons with a division code in {codes[0]!r}"
     return "vector", f"{layer.geometry_type} features"
+
+
+def _told_to_be_buildings(options: IngestOptions) -> str | None:
+    given = {
+        "--height-field": options.height_field,
+        "--roof-field": options.roof_field,
+        "--base-field": options.base_field,
+        "--floors-field": options.floors_field,
+        "--height-mode": options.height_mode,
+        "--bad-heights": options.bad_heights,
+        "--terrain": options.terrain,
+    }
+    return next((name for name, value in given.items() if value is not None), None)
 
 
 def _decide_ref(
@@ -279,9 +294,8 @@ def _decide_ref(
 
 def _decide_heights(plan: Plan, refusals: list[SourceError]) -> Plan:
     if plan.kind == "buildings":
-        names = [f.name for f in plan.layers[0].fields]
         try:
-            columns = find_columns(names, plan.options, str(plan.sources[0].path))
+            columns = _height_columns(plan)
         except FieldInvalid as error:
             refusals.append(error)
             return plan
@@ -291,6 +305,23 @@ def _decide_heights(plan: Plan, refusals: list[SourceError]) -> Plan:
     if plan.kind == "terrain":
         _need_vertical(plan, refusals)
     return plan
+
+
+def _height_columns(plan: Plan) -> HeightColumns:
+    found = [
+        find_columns([f.name for f in layer.fields], plan.options, str(info.path))
+        for info, layer in zip(plan.sources, plan.layers, strict=True)
+    ]
+    for info, columns in zip(plan.sources, found, strict=True):
+        if columns != found[0]:
+            raise FieldInvalid(
+                f"its heights are {columns.evidence}, those of {plan.sources[0].path.name} are "
+                f"{found[0].evidence}",
+                source=info.path,
+                remedy="name the columns alike in all sources, or ingest the sources as assets "
+                "of their own",
+            )
+    return found[0]
 
 
 def _need_vertical(plan: Plan, refusals: list[SourceError]) -> None:

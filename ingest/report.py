@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.plan import Plan, error_json
-from tiling.errors import CimError, SourceError
+from tiling.errors import CimError, ConfigError, SourceError
 from tiling.findings import Findings
 
 
@@ -80,6 +80,19 @@ class Report:
             "result": self.result,
             "error": self.error,
         }
+
+    @staticmethod
+    def prepare(path: Path) -> None:
+        """Make sure that a report can be written, before hours of work.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.open("a").close()
+        except OSError as error:
+            raise ConfigError(f"--report {path} cannot be written: {error.strerror}") from error
 
     def write(self, path: Path) -> None:
         """Write the report as UTF-8 JSON."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from catalog.database import Catalog
 from catalog.records import StoreRef
-from tiling.errors import Conflict, SourceError
+from tiling.errors import ConfigError, Conflict, SourceError
 from tiling.stores.base import StoreInfo
 
 ENDINGS = {
@@ -54,8 +54,17 @@ class Workspace:
         return f"sqlite:///{self.root.absolute() / 'catalog.db'}"
 
     def open_catalog(self) -> Catalog:
-        """Open the catalogue; the folder is made if missing."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        """Open the catalogue; the folder is made if missing.
+
+        Raises:
+            ConfigError: it is no folder, or cannot be made.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise ConfigError(
+                f"--data {self.root} cannot be a data folder: {error.strerror}"
+            ) from error
         return Catalog.open(self.catalog_url)
 
     def store_path(self, ref: StoreRef) -> Path:

@@ -256,3 +256,14 @@ def test_fitted_names_fit_and_are_unique(names: list[str], encoding: str) -> Non
     for name, new in fitted.items():
         if len(name.encode(encoding)) <= 10 and ":" not in name and "_" not in new:
             assert new == name
+
+
+def test_numbers_that_geojson_does_not_have_become_null_and_are_counted(tmp_path: Path) -> None:
+    places = [shapely.Point(113 + i, 31) for i in range(4)]
+    source = store(tmp_path, features(places, v=[1.5, float("nan"), float("inf"), None]))
+    found = export(source, tmp_path / "a.geojson", "geojson")
+    assert (found["number-left-out"].severity, found["number-left-out"].count) == ("drop", 2)
+    assert "gdal-warning" not in found
+    written = json.loads((tmp_path / "a.geojson").read_text("utf-8"))["features"]
+    values = [f["properties"]["v"] for f in written]
+    assert sorted(values, key=str) == [1.5, None, None, None]
