@@ -5,7 +5,7 @@
 # make bench   the benchmarks, beside their rivals
 
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PORTAL := cim_server/portal
@@ -13,6 +13,9 @@ STAMPS := $(VENV)/.stamps
 PORT ?= 8000
 export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Installs Debian packages as root; otherwise says which are needed.
+apt = if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1); else echo "needed: sudo apt-get install $(1)"; exit 1; fi
 
 .DEFAULT_GOAL := demo
 .PHONY: setup demo test lint bench clean chromium
@@ -38,14 +41,16 @@ clean:
 
 # A stamp is newer than what it was made from, so a second `make setup` does nothing.
 $(STAMPS)/python: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: apt-get install python3.11 python3.11-venv, or PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv, or make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(call apt,python3-venv); }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'uv>=0.5,<1'
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable . --group dev
 	mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/portal: $(PORTAL)/package.json $(PORTAL)/package-lock.json $(PORTAL)/vite.config.ts $(PORTAL)/index.html $(shell find $(PORTAL)/src -type f 2>/dev/null)
-	@command -v npm >/dev/null || { echo "Node.js 20 with npm is needed to build the portal: apt-get install nodejs npm"; exit 1; }
+	@command -v npm >/dev/null || { $(call apt,nodejs npm); }
+	@node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' || { echo "the portal is built with Node.js 20 or newer, this is $$(node --version): see nodejs.org"; exit 1; }
 	npm ci --prefix $(PORTAL) --no-audit --no-fund --loglevel=error
 	npm run build --prefix $(PORTAL) --silent
 	mkdir -p $(STAMPS) && touch $@
@@ -60,9 +65,5 @@ $(STAMPS)/bench: pyproject.toml
 
 # The browser test needs Chromium and a font with Chinese glyphs; nothing else comes from apt.
 chromium:
-	@command -v chromium >/dev/null && fc-list :lang=zh 2>/dev/null | grep -q . || { \
-	  if [ "$$(id -u)" = 0 ]; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-wqy-zenhei fontconfig; \
-	  else \
-	    echo "the browser test needs: sudo apt-get install chromium fonts-wqy-zenhei fontconfig"; exit 1; \
-	  fi; }
+	@command -v chromium >/dev/null && fc-list :lang=zh 2>/dev/null | grep -q . \
+	  || { $(call apt,chromium fonts-wqy-zenhei fontconfig); }

@@ -6,8 +6,12 @@ refused, 4 the target is missing or conflicts, 130 cancelled (resumable), 1 a de
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
+import threading
+import time
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import replace
@@ -234,12 +238,23 @@ def _item_json(item: Item, versions: Sequence[Version]) -> dict[str, Any]:
     }
 
 
+def _store_json(ref: StoreRef) -> dict[str, Any]:
+    return {
+        "role": ref.role,
+        "format": ref.format,
+        "path": ref.path,
+        "sha256": ref.sha256,
+        "bytes": ref.nbytes,
+        "media_type": ref.media_type,
+    }
+
+
 def _version_json(version: Version) -> dict[str, Any]:
     return {
         "version": version.number,
         "created": version.created,
         "bbox": version.bounds.bbox3d(),
-        "stores": [ref.to_json() for ref in version.stores],
+        "stores": [_store_json(ref) for ref in version.stores],
         "info": dict(version.info),
     }
 
@@ -413,7 +428,9 @@ def demo_command(
     check: Annotated[
         bool, typer.Option("--check", help="Check the page and a tile of every layer, then stop.")
     ] = False,
-    open_browser: Annotated[bool, typer.Option("--open/--no-open")] = False,
+    open_browser: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Default: on a desktop's terminal.")
+    ] = None,
     data: DataOption = DEFAULT_DATA / "demo",
 ) -> None:
     """Ingest the bundled data, serve it, and show the portal."""
@@ -433,9 +450,25 @@ def demo_command(
         return
     url = f"http://{host}:{port}/"
     print(f"\n  门户 portal: {url}\n", flush=True)
-    if open_browser:
-        webbrowser.open(url)
+    if _has_desktop() if open_browser is None else open_browser:
+        threading.Thread(target=_open_when_served, args=(host, port, url), daemon=True).start()
     serve(settings)
+
+
+def _has_desktop() -> bool:
+    shown = sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    return shown and sys.stdout.isatty()
+
+
+def _open_when_served(host: str, port: int, url: str) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
+            webbrowser.open(url)
+            return
+        time.sleep(0.2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

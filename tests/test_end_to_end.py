@@ -314,4 +314,4 @@ def test_the_stores_are_what_the_catalogue_says(cim: Command, demo_data: Path) -
             for store in version["stores"]:
                 content = (demo_data / store["path"]).read_bytes()
                 assert hashlib.sha256(content).hexdigest() == store["sha256"]
-                assert len(content) == store["nbytes"]
+                assert len(content) == store["bytes"]
