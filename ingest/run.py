@@ -65,7 +65,8 @@ def ingest(
     try:
         with workspace.open_catalog() as catalog:
             _ingest(options, workspace, resources, progress, report, catalog)
-    except (CimError, OSError) as error:
+    except Exception as error:
+        # Libraries report a full disk in errors of their own; what else they raise is a defect.
         cause = _full(workspace) if _is_disk_full(error) else error
         if not isinstance(cause, CimError):
             raise

@@ -7,6 +7,7 @@ https://geoparquet.org/releases/v1.1.0/.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -119,8 +120,14 @@ class _Writer:
     def __enter__(self) -> _Writer:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.parquet is not None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self.parquet is None:
+            return
+        if kind is not None:
+            # The file is given up; what closing it meets as well (a full disk) is no news.
+            with contextlib.suppress(OSError):
+                self.parquet.close()
+        else:
             self.parquet.add_key_value_metadata(
                 {
                     _KEY: json.dumps(self._geo(), ensure_ascii=False),
