@@ -138,6 +138,7 @@ def _ingest(
                 plan, workspace, catalog, folder, resources, workers, executor, progress, report
             )
             made = MAKERS[plan.kind](making)
+        progress.advance(0)  # the last moment to stop
         with report.step("publish"):
             published = _publish(plan, workspace, catalog, made, report, key)
     report.result = _result(plan, published, unchanged=False)
