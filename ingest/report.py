@@ -90,7 +90,10 @@ class Report:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            there = path.exists()
             path.open("a").close()
+            if not there:
+                path.unlink()
         except OSError as error:
             raise ConfigError(f"--report {path} cannot be written: {error.strerror}") from error
 

@@ -60,6 +60,8 @@ def test_a_report_that_cannot_be_written_is_said_before_anything_is_published(
     assert not data.exists()
     with pytest.raises(ConfigError):
         Report.prepare(source / "r.json")
+    Report.prepare(tmp_path / "r.json")
+    assert not (tmp_path / "r.json").exists()
 
 
 def test_no_source_and_a_data_folder_that_is_a_file_are_usage_errors(
