@@ -30,7 +30,7 @@ from ingest.report import Report
 from ingest.run import IngestFailed, Resources, ingest
 from ingest.workspace import Workspace
 from styles import load_style
-from tiling.errors import CimError, ConfigError
+from tiling.errors import CimError, ConfigError, NotFound
 
 app = typer.Typer(
     name="cim",
@@ -213,9 +213,10 @@ def _run_ingest(
 def _print_result(report: Report) -> None:
     result = report.result
     state = "unchanged, still" if result["unchanged"] else "published as"
+    features = f"{result['features']:,} features, " if result["features"] else ""
     print(
         f"{result['id']}: {state} version {result['version']} — {result['kind']}, "
-        f"{result['features']:,} features, {result['tiles']:,} tiles"
+        f"{features}{result['tiles']:,} tiles"
     )
     for finding in report.findings:
         print(f"  {finding.severity}: {finding.message} ({finding.count})")
@@ -259,10 +260,17 @@ def _version_json(version: Version) -> dict[str, Any]:
     }
 
 
+def _existing(data: Path) -> Workspace:
+    # Whoever mistypes --data should not be shown an empty city.
+    if not data.is_dir():
+        raise NotFound(f"there is no data folder {data}: name it with --data, or $CIM_DATA")
+    return Workspace(data)
+
+
 @app.command("list")
 def list_command(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
     """List the assets."""
-    with Workspace(data).open_catalog() as catalog:
+    with _existing(data).open_catalog() as catalog:
         found = [(item, catalog.versions(item.id)) for item in catalog.items()]
     if as_json:
         _emit([_item_json(item, versions) for item, versions in found])
@@ -275,7 +283,7 @@ def list_command(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -
 @app.command("show")
 def show_command(id: str, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
     """Show one asset: metadata, versions, stores, findings."""
-    with Workspace(data).open_catalog() as catalog:
+    with _existing(data).open_catalog() as catalog:
         item, versions = catalog.item(id), catalog.versions(id)
     if as_json:
         _emit(_item_json(item, versions))
@@ -296,7 +304,7 @@ def show_command(id: str, data: DataOption = DEFAULT_DATA, as_json: JsonOption =
 @app.command("versions")
 def versions_command(id: str, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
     """List the versions of an asset, newest first."""
-    with Workspace(data).open_catalog() as catalog:
+    with _existing(data).open_catalog() as catalog:
         item, versions = catalog.item(id), catalog.versions(id)
     if as_json:
         _emit([{**_version_json(v), "current": v.number == item.current} for v in versions])
@@ -312,7 +320,7 @@ def rollback_command(
     id: str, version: int, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False
 ) -> None:
     """Make an earlier version the current one."""
-    with Workspace(data).open_catalog() as catalog:
+    with _existing(data).open_catalog() as catalog:
         restored = catalog.rollback(id, version)
     if as_json:
         _emit(_version_json(restored))
@@ -328,7 +336,7 @@ def delete_command(
     as_json: JsonOption = False,
 ) -> None:
     """Delete an asset, its versions, and the files nobody else uses."""
-    workspace = Workspace(data)
+    workspace = _existing(data)
     with workspace.open_catalog() as catalog:
         item = catalog.item(id)
         if not yes and sys.stdin.isatty():
@@ -355,7 +363,7 @@ def export_command(
     """Write a version as 3tz, pmtiles, mbtiles, directory, geoparquet, gpkg, shp, geojson, cog."""
     from ingest.export import export
 
-    workspace = Workspace(data)
+    workspace = _existing(data)
     with workspace.open_catalog() as catalog, ConsoleProgress(id, quiet=as_json) as progress:
         item, chosen = catalog.item(id), catalog.version(id, version)
         written = export(
@@ -379,7 +387,7 @@ def check_command(
     """Check a published version against the laws of its kind; exit code 1 when one is broken."""
     from ingest.check import check_version
 
-    workspace = Workspace(data)
+    workspace = _existing(data)
     with workspace.open_catalog() as catalog:
         item, chosen = catalog.item(id), catalog.version(id, version)
         findings, facts = check_version(workspace, item, chosen)
@@ -492,7 +500,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-if __name__ == "__main__":
-    main()

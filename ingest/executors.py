@@ -90,6 +90,6 @@ def default_workers(units: int) -> int:
     """Return how many processes pay off: one for small inputs, where starting them costs more.
 
     Args:
-        units: features, or megapixels × 1000, to be tiled.
+        units: features, or hundreds of pixels, to be tiled.
     """
     return 1 if units < 20_000 else (os.cpu_count() or 1)

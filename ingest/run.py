@@ -172,7 +172,7 @@ def job_key(plan: Plan, catalog: Catalog, resources: Resources) -> str:
 def _work_units(plan: Plan) -> int:
     if plan.features:
         return plan.features
-    return sum(int(x.extra["width"]) * int(x.extra["height"]) for x in plan.layers) // 1000
+    return sum(int(x.extra["width"]) * int(x.extra["height"]) for x in plan.layers) // 100
 
 
 def _making(

@@ -85,7 +85,7 @@ def test_killed_at_any_moment_it_leaves_nothing_visible_and_resumes_to_the_same_
             process.kill()
             process.wait()
             killed += 1
-            assert cim("list", "--data", data, "--json").json() == []
+            assert not data.exists() or cim("list", "--data", data, "--json").json() == []
             assert not list((data / "stores").rglob("*.3tz")) if (data / "stores").exists() else 1
     assert killed
     assert cim("ingest", city, "--id", "c", *FOOTPRINTS, "--data", data).code == 0
@@ -140,6 +140,14 @@ def test_an_asset_of_another_kind_is_a_conflict(cim: Command, city: Path, tmp_pa
     done = cim("ingest", city, "--id", "c", *FOOTPRINTS, "--data", tmp_path)
     assert done.code == 4
     assert "vector" in done.err
+
+
+def test_a_mistyped_data_folder_is_missing_not_empty(cim: Command, tmp_path: Path) -> None:
+    for arguments in (["list"], ["show", "a"], ["check", "a"], ["versions", "a"]):
+        done = cim(*arguments, "--data", tmp_path / "typo")
+        assert done.code == 4
+        assert "typo" in done.err
+    assert not (tmp_path / "typo").exists()
 
 
 def test_usage_errors_are_code_2(cim: Command, city: Path, tmp_path: Path) -> None:
