@@ -262,7 +262,7 @@ def _version_json(version: Version) -> dict[str, Any]:
 
 def _existing(data: Path) -> Workspace:
     # Whoever mistypes --data should not be shown an empty city.
-    if not data.is_dir():
+    if not data.exists():
         raise NotFound(f"there is no data folder {data}: name it with --data, or $CIM_DATA")
     return Workspace(data)
 
