@@ -170,7 +170,8 @@ def _scan_types(
     ):
         for batch in stream:
             found, has_z = type_codes(batch.column(batch.num_columns - 1))
-            codes.update(found[found >= 0].tolist())
+            kinds, rows = np.unique(found[found >= 0], return_counts=True)
+            codes.update(dict(zip(kinds.tolist(), rows.tolist(), strict=True)))
             any_z = any_z or bool(has_z.any())
     counts = {GEOMETRY_TYPES.get(c, str(c)): n for c, n in sorted(codes.items())}
     return summarise_types(set(codes)) or "Geometry", any_z, counts
