@@ -14,9 +14,10 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from catalog.records import Item, StoreRef, Version
+from ingest.export_b3dm import export_b3dm
 from ingest.export_features import export_features
 from ingest.workspace import Workspace
 from tiling.errors import ConfigError, Conflict, StoreError, StoreFull
@@ -123,17 +124,37 @@ def _features(job: Exporting) -> None:
     export_features(job.source, job.out, job.format, encoding=job.encoding, findings=job.findings)
 
 
-# format -> (role of the store, its format, how it is written)
-EXPORTERS: Mapping[str, tuple[str, tuple[str, ...], Exporter]] = {
-    "3tz": ("tiles", ("3tz",), _copy),
-    "pmtiles": ("tiles", ("pmtiles",), _copy),
-    "mbtiles": ("tiles", ("pmtiles",), _mbtiles),
-    "directory": ("tiles", ("3tz", "pmtiles"), _directory),
-    "geoparquet": ("features", ("geoparquet",), _copy),
-    "gpkg": ("features", ("geoparquet",), _features),
-    "shp": ("features", ("geoparquet",), _features),
-    "geojson": ("features", ("geoparquet",), _features),
-    "cog": ("data", ("cog",), _copy),
+def _legacy(job: Exporting) -> None:
+    export_b3dm(job.source, job.out, job.progress)
+
+
+class Export(NamedTuple):
+    """How a format is made: of which store, of which kinds (None: any that has the store)."""
+
+    role: str
+    stores: tuple[str, ...]
+    write: Exporter
+    kinds: tuple[str, ...] | None = None
+
+    def source(self, item: Item, version: Version) -> StoreRef | None:
+        """Return the store it is made of, None when the version has none for it."""
+        if self.kinds is not None and item.kind not in self.kinds:
+            return None
+        fitting = (s for s in version.stores if s.role == self.role and s.format in self.stores)
+        return next(fitting, None)
+
+
+EXPORTERS: Mapping[str, Export] = {
+    "3tz": Export("tiles", ("3tz",), _copy),
+    "3dtiles-1.0": Export("tiles", ("3tz",), _legacy, ("buildings",)),
+    "pmtiles": Export("tiles", ("pmtiles",), _copy),
+    "mbtiles": Export("tiles", ("pmtiles",), _mbtiles),
+    "directory": Export("tiles", ("3tz", "pmtiles"), _directory),
+    "geoparquet": Export("features", ("geoparquet",), _copy),
+    "gpkg": Export("features", ("geoparquet",), _features),
+    "shp": Export("features", ("geoparquet",), _features),
+    "geojson": Export("features", ("geoparquet",), _features),
+    "cog": Export("data", ("cog",), _copy),
 }
 
 
@@ -160,10 +181,9 @@ def export(
     """
     if format not in EXPORTERS:
         raise ConfigError(f"--format {format!r} is not one of {', '.join(EXPORTERS)}")
-    role, formats, exporter = EXPORTERS[format]
-    source = _find(version.stores, role, formats)
+    source = EXPORTERS[format].source(item, version)
     if source is None:
-        possible = [f for f, (r, s, _) in EXPORTERS.items() if _find(version.stores, r, s)]
+        possible = [name for name, made in EXPORTERS.items() if made.source(item, version)]
         raise ConfigError(
             f"{item.id} is of kind {item.kind}: --format can be {', '.join(possible)}"
         )
@@ -175,7 +195,7 @@ def export(
     path = workspace.store_path(source)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        exporter(Exporting(path, out, format, encoding, progress, findings))
+        EXPORTERS[format].write(Exporting(path, out, format, encoding, progress, findings))
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise (StoreFull if full else StoreError)(
@@ -188,10 +208,6 @@ def export(
         "nbytes": _size(out),
         "findings": findings.to_json(),
     }
-
-
-def _find(stores: tuple[StoreRef, ...], role: str, formats: tuple[str, ...]) -> StoreRef | None:
-    return next((s for s in stores if s.role == role and s.format in formats), None)
 
 
 def _size(path: Path) -> int:
