@@ -11,7 +11,8 @@ import gzip
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -190,12 +191,12 @@ def export(
     if out.exists():
         if not overwrite:
             raise Conflict(f"{out} exists: name another file, or add --overwrite")
-        shutil.rmtree(out) if out.is_dir() else out.unlink()
     findings = Findings()
     path = workspace.store_path(source)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        EXPORTERS[format].write(Exporting(path, out, format, encoding, progress, findings))
+        with _set_aside(out):
+            EXPORTERS[format].write(Exporting(path, out, format, encoding, progress, findings))
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise (StoreFull if full else StoreError)(
@@ -208,6 +209,27 @@ def export(
         "nbytes": _size(out),
         "findings": findings.to_json(),
     }
+
+
+@contextmanager
+def _set_aside(out: Path) -> Iterator[None]:
+    """Keep what lies at `out` until its replacement is complete; put it back on failure."""
+    if not out.exists():
+        yield
+        return
+    aside = out.with_name(f".{out.name}.replaced")
+    out.rename(aside)
+    complete = False
+    try:
+        yield
+        complete = True
+    finally:
+        if not complete and not out.exists():
+            aside.rename(out)
+        elif aside.is_dir():
+            shutil.rmtree(aside)
+        else:
+            aside.unlink()
 
 
 def _size(path: Path) -> int:

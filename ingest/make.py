@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from ingest.readers.raster import RasterReader
 from ingest.report import Report
 from ingest.workspace import file_store
 from tiling.errors import TilingError
-from tiling.findings import Finding
+from tiling.findings import Finding, Findings
 from tiling.formats.geoparquet import write_geoparquet
 from tiling.stores.base import GetTile, StoreInfo
 from tiling.stores.pmtiles import PmtilesReader, PmtilesWriter
@@ -54,6 +54,8 @@ class Making:
         executor, workers, memory_nbytes, progress: see `tiling.tilers.base.Run`.
         report: receives findings, coordinate operations and timings.
         resolve_heights: adds the height columns of buildings.
+        seen: what preparing the features finds; kept with them, so that a resumed run reports it
+            once, as an uninterrupted one does.
     """
 
     plan: Plan
@@ -64,6 +66,7 @@ class Making:
     progress: Progress
     report: Report
     resolve_heights: Step | None = None
+    seen: Findings = field(default_factory=Findings)
 
     def run(self, writer: Any) -> Run:
         """Return a tiler's run that writes into `writer`."""
@@ -186,15 +189,19 @@ def _given(**levels: int | None) -> dict[str, Any]:
 
 
 def _prepare(making: Making) -> Prepared:
-    with making.report.step("read"):
-        prepared = prepare(
-            making.plan,
-            making.folder / "prepared",
-            making.memory_nbytes,
-            making.progress,
-            making.report.findings,
-            making.resolve_heights,
-        )
+    try:
+        with making.report.step("read"):
+            prepared = prepare(
+                making.plan,
+                making.folder / "prepared",
+                making.memory_nbytes,
+                making.progress,
+                making.seen,
+                making.resolve_heights,
+            )
+    finally:
+        # A refusal is easier to understand beside what was seen until then.
+        making.report.findings.merge(making.seen)
     making.report.shifts.extend(prepared.shifts)
     return prepared
 

@@ -301,6 +301,7 @@ def _decide_heights(plan: Plan, refusals: list[SourceError]) -> Plan:
             return plan
         if plan.options.terrain is None or columns.uses_datum:
             _need_vertical(plan, refusals)
+        plan.findings.add("height-columns", "info", columns.evidence)
         return replace(plan, columns=columns)
     if plan.kind == "terrain":
         _need_vertical(plan, refusals)
@@ -334,6 +335,16 @@ def _need_vertical(plan: Plan, refusals: list[SourceError]) -> None:
                     remedy="declare it with --vertical (EPSG:5737 for 1985 heights, EPSG:5773 for "
                     "EGM96, ellipsoidal, offset:METRES or grid:FILE), or --assume-vertical, "
                     "which the report records as an assumption",
+                )
+            )
+        elif ref.vertical != plan.refs[0].vertical:
+            refusals.append(
+                DatumUndeclared(
+                    f"its heights are {ref.vertical.code}, not those of "
+                    f"{plan.sources[0].path.name}",
+                    source=info.path,
+                    remedy="ingest sources of different datums as assets of their own, or declare "
+                    "one datum for all with --vertical",
                 )
             )
 

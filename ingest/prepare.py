@@ -66,7 +66,7 @@ def prepare(
         folder: where the spool rests.
         memory_nbytes: the budget of the run; a batch takes a sixteenth of it.
         progress: counts features.
-        findings: receives what the rules see; on resume, what they saw.
+        findings: empty; receives what the rules see, on resume what they saw.
         resolve_heights: adds the height columns of buildings.
 
     Raises:

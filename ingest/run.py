@@ -26,9 +26,10 @@ from ingest.manifest import IngestOptions
 from ingest.plan import Plan, make_plan
 from ingest.report import Report
 from ingest.workspace import Workspace
-from tiling.errors import CimError, Conflict, SourceError, StoreFull
+from tiling.errors import CimError, Conflict, NotFound, SourceError, StoreFull
 from tiling.findings import Findings
 from tiling.geoid import ELLIPSOIDAL
+from tiling.stores.staging import file_sha256
 from tiling.tilers.base import Progress
 
 
@@ -145,15 +146,16 @@ def _ingest(
 
 
 def _previous(catalog: Catalog, item_id: str, plan: Plan) -> Version | None:
-    for item in catalog.items():
-        if item.id == item_id:
-            if item.kind != plan.kind:
-                raise Conflict(
-                    f"asset {item_id!r} exists and is of kind {item.kind}, not {plan.kind}: "
-                    "choose another --id, or delete it first (cim delete)"
-                )
-            return catalog.version(item_id) if item.current is not None else None
-    return None
+    try:
+        item = catalog.item(item_id)
+    except NotFound:
+        return None
+    if item.kind != plan.kind:
+        raise Conflict(
+            f"asset {item_id!r} exists and is of kind {item.kind}, not {plan.kind}: "
+            "choose another --id, or delete it first (cim delete)"
+        )
+    return catalog.version(item_id) if item.current is not None else None
 
 
 def job_key(plan: Plan, catalog: Catalog, resources: Resources) -> str:
@@ -164,6 +166,9 @@ def job_key(plan: Plan, catalog: Catalog, resources: Resources) -> str:
         declared["terrain"] = terrain_data(catalog, plan.options.terrain)[1]
     if plan.kind == "buildings":
         declared["height_rule"] = repr(resources.height_rule)
+    grids = {ref.vertical.grid for ref in plan.refs if ref.vertical and ref.vertical.grid}
+    # Another grid may come to lie under the same name.
+    declared["grids"] = sorted(file_sha256(Path(grid)) for grid in grids)
     declared["software"] = package_version("cim-server")
     canonical = json.dumps(declared, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:20]
@@ -186,10 +191,10 @@ def _making(
     progress: Progress,
     report: Report,
 ) -> Making:
-    findings = report.findings
+    seen = Findings()
     resolver = None
     if plan.kind == "buildings":
-        resolver = _resolver(plan, workspace, catalog, resources.height_rule, findings)
+        resolver = _resolver(plan, workspace, catalog, resources.height_rule, seen)
     return Making(
         plan=plan,
         folder=folder,
@@ -199,6 +204,7 @@ def _making(
         progress=progress,
         report=report,
         resolve_heights=resolver,
+        seen=seen,
     )
 
 
@@ -209,7 +215,6 @@ def _resolver(
     ground = None
     if plan.options.terrain is not None:
         ground = open_ground(workspace, catalog, plan.options.terrain, findings)
-    findings.add("height-columns", "info", plan.columns.evidence)
     return HeightResolver(
         columns=plan.columns,
         rule=rule,

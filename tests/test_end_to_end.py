@@ -21,6 +21,7 @@ import rasterio
 import shapely
 from rasterio.transform import from_origin
 
+from ingest.workspace import Workspace
 from tests.commands import CIM, DEMO_SOURCES, Command
 from tiling.testing.cities import synthetic_footprints
 
@@ -91,6 +92,11 @@ def test_killed_at_any_moment_it_leaves_nothing_visible_and_resumes_to_the_same_
     assert cim("ingest", city, "--id", "c", *FOOTPRINTS, "--data", data).code == 0
     assert stores(cim, data, "c") == stores(cim, whole, "c")
     assert not any((data / "jobs").iterdir())
+    reports = []
+    for folder in (data, whole):
+        with Workspace(folder).open_catalog() as catalog:
+            reports.append(catalog.version("c").report)
+    assert reports[0] == reports[1]
 
 
 def test_interrupting_cancels_cleanly_with_code_130(city: Path, tmp_path: Path) -> None:

@@ -105,7 +105,6 @@ def bundled_egm96() -> GeoidGrid:
     return _from_dac(lzma.decompress(packed), "EGM96 15' (WW15MGH.DAC)")
 
 
-@lru_cache(maxsize=8)
 def load_grid(path: str) -> GeoidGrid:
     """Read a user's grid.
 
@@ -120,6 +119,14 @@ def load_grid(path: str) -> GeoidGrid:
         raise SourceUnreadable(
             "the geoid grid does not exist", source=path, remedy="name an existing file: grid:FILE"
         )
+    # Another grid may come to lie under the same name while a process lives.
+    status = file.stat()
+    return _read_grid(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_grid(path: str, _mtime_ns: int, _nbytes: int) -> GeoidGrid:
+    file = Path(path)
     suffix = file.suffix.lower()
     if suffix == ".gtx":
         grid = _from_gtx(file.read_bytes(), path)
