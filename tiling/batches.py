@@ -24,6 +24,10 @@ BASE_COLUMN = "cim:base_m"
 HEIGHT_COLUMN = "cim:height_m"
 HEIGHT_SOURCE_COLUMN = "cim:height_source"
 LAYER_COLUMN = "cim:layer"
+# Metres that walls reach below the base; set aside where attributes are shown.
+SKIRT_COLUMN = "cim:skirt_m"
+# The record of a feature's own three-dimensional shape (`tiling.meshes`); null: extruded.
+MESH_COLUMN = "cim:mesh"
 
 
 @dataclass(frozen=True, slots=True)

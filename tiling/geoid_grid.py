@@ -191,7 +191,7 @@ def _from_raster(path: str) -> GeoidGrid:
             source=path,
             remedy="warp it to EPSG:4490 or EPSG:4326 first",
         )
-    values = np.where(np.ma.getmaskarray(band), np.nan, band.data.astype(np.float64))
+    values = band.astype(np.float64).filled(np.nan)
     return GeoidGrid(
         path,
         transform.c + transform.a / 2,

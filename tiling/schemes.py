@@ -254,7 +254,8 @@ class Scheme:
         if self.projection == "geographic":
             edge: FloatArray = 90.0 - down * (180.0 / rows)
             return edge
-        return np.degrees(np.arctan(np.sinh(np.pi * (1.0 - 2.0 * down / rows))))
+        edge = np.degrees(np.arctan(np.sinh(np.pi * (1.0 - 2.0 * down / rows))))
+        return edge
 
 
 WEB_MERCATOR_QUAD = Scheme("WebMercatorQuad", "EPSG:3857", "mercator", 1, True)

@@ -160,7 +160,8 @@ class ThreeTzWriter:
         digests = np.frombuffer(bytes(self._digests), dtype="<u8").reshape(-1, 2)
         index["high"], index["low"] = digests[:, 0], digests[:, 1]
         index["offset"] = np.frombuffer(self._offsets, dtype=np.uint64)
-        return index[np.lexsort((index["low"], index["high"]))].tobytes()
+        data: bytes = index[np.lexsort((index["low"], index["high"]))].tobytes()
+        return data
 
     def _write_entry(self, entry: Entry, body: bytes) -> None:
         with staging.told(self.path):

@@ -223,7 +223,7 @@ def _edges(
     return np.concatenate([np.stack(pair, axis=1) for pair in pairs])
 
 
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     unit: NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return unit
 
