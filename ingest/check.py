@@ -14,6 +14,7 @@ from ingest.workspace import Workspace
 from tiling.errors import StoreError
 from tiling.findings import Findings
 from tiling.stores import open_store
+from tiling.validate.foreign import check_foreign
 
 
 def check_version(
@@ -51,7 +52,8 @@ def _check_store(
         if ref.role == "tiles":
             store = open_store(path, ref.format)
             try:
-                found, facts = CHECKS[item.kind](store)  # type: ignore[index]
+                check = check_foreign if version.info.get("imported") else CHECKS[item.kind]  # type: ignore[index]
+                found, facts = check(store)
             finally:
                 store.close()
             findings.merge(found)

@@ -130,16 +130,22 @@ def _legacy(job: Exporting) -> None:
 
 
 class Export(NamedTuple):
-    """How a format is made: of which store, of which kinds (None: any that has the store)."""
+    """How a format is made: of which store, of which kinds (None: any that has the store).
+
+    What takes tiles apart knows only our own (`own_tiles`), not those taken in as they are.
+    """
 
     role: str
     stores: tuple[str, ...]
     write: Exporter
     kinds: tuple[str, ...] | None = None
+    own_tiles: bool = False
 
     def source(self, item: Item, version: Version) -> StoreRef | None:
         """Return the store it is made of, None when the version has none for it."""
         if self.kinds is not None and item.kind not in self.kinds:
+            return None
+        if self.own_tiles and version.info.get("imported"):
             return None
         fitting = (s for s in version.stores if s.role == self.role and s.format in self.stores)
         return next(fitting, None)
@@ -147,7 +153,7 @@ class Export(NamedTuple):
 
 EXPORTERS: Mapping[str, Export] = {
     "3tz": Export("tiles", ("3tz",), _copy),
-    "3dtiles-1.0": Export("tiles", ("3tz",), _legacy, ("buildings",)),
+    "3dtiles-1.0": Export("tiles", ("3tz",), _legacy, ("buildings",), own_tiles=True),
     "pmtiles": Export("tiles", ("pmtiles",), _copy),
     "mbtiles": Export("tiles", ("pmtiles",), _mbtiles),
     "directory": Export("tiles", ("3tz", "pmtiles"), _directory),

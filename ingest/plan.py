@@ -17,6 +17,7 @@ from ingest.location import check_location, crs_missing
 from ingest.manifest import IngestOptions, Kind
 from ingest.readers import open_source
 from ingest.readers.base import LayerInfo, ReadOptions, SourceInfo
+from ingest.readers.tileset import single_tileset
 from tiling.areas import parse_area
 from tiling.crs import TILE_REF, SpatialRef
 from tiling.errors import (
@@ -45,6 +46,7 @@ STEPS: dict[Kind, tuple[str, ...]] = {
     "divisions": ("read", "reframe", "quality", "vector tiles", "GeoParquet", "publish"),
     "vector": ("read", "reframe", "quality", "vector tiles", "GeoParquet", "publish"),
 }
+STEPS_OF_IMPORT = ("check", "copy", "publish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,11 @@ class Plan:
         return sum(max(layer.features, 0) for layer in self.layers)
 
     @property
+    def imported(self) -> bool:
+        """Whether the sources are finished tiles, which are taken in as they are."""
+        return self.sources[0].kind == "tileset"
+
+    @property
     def nbytes(self) -> int:
         """Size of the source files."""
         return sum(info.nbytes for info in self.sources)
@@ -123,7 +130,7 @@ class Plan:
                 for info, layer, ref in zip(self.sources, self.layers, self.refs, strict=True)
             ],
             "heights": self.columns.evidence if self.columns else None,
-            "steps": list(STEPS[self.kind]),
+            "steps": list(STEPS_OF_IMPORT if self.imported else STEPS[self.kind]),
             "features": self.features,
             "source_nbytes": self.nbytes,
             "estimate": estimate(self),
@@ -208,7 +215,11 @@ def _decide_kind(
 ) -> tuple[Kind, str]:
     shapes = {info.kind for info in sources}
     if len(shapes) > 1:
-        raise ConfigError("rasters and vectors cannot be one asset: ingest them one by one")
+        raise ConfigError(
+            "rasters, vectors and finished tiles cannot be one asset: ingest them one by one"
+        )
+    if shapes == {"tileset"}:
+        return _kind_of_import(options, sources)
     raster = shapes == {"raster"}
     if raster and len(sources) > 1:
         raise ConfigError(
@@ -245,6 +256,19 @@ def _decide_kind(
         if codes := [n for n in _CODE_COLUMNS if n.casefold() in folded]:
             return "divisions", f"polygons with a division code in {codes[0]!r}"
     return "vector", f"{layer.geometry_type} features"
+
+
+def _kind_of_import(options: IngestOptions, sources: Sequence[SourceInfo]) -> tuple[Kind, str]:
+    single_tileset([info.path for info in sources])
+    if options.kind not in (None, "buildings"):
+        raise SourceError(
+            f"--kind {options.kind} cannot be made of finished 3D Tiles",
+            source=sources[0].path,
+            remedy="they are taken in as they are, as buildings: --kind buildings",
+        )
+    if told := _told_to_be_buildings(options):
+        raise ConfigError(f"{told} cannot change finished 3D Tiles, which are taken as they are")
+    return "buildings", "finished 3D Tiles"
 
 
 def _told_to_be_buildings(options: IngestOptions) -> str | None:
@@ -293,6 +317,8 @@ def _decide_ref(
 
 
 def _decide_heights(plan: Plan, refusals: list[SourceError]) -> Plan:
+    if plan.imported:
+        return plan
     if plan.kind == "buildings":
         try:
             columns = _height_columns(plan)
@@ -371,6 +397,8 @@ def _check_layer(plan: Plan, index: int, refusals: list[SourceError]) -> None:
 
 def estimate(plan: Plan) -> dict[str, int]:
     """Return rough numbers of tiles and bytes that the ingest would write."""
+    if plan.imported:
+        return {"tiles": int(plan.layers[0].extra["tiles"]), "nbytes": plan.nbytes}
     if plan.kind == "buildings":
         return {"tiles": max(1, plan.features // 150), "nbytes": plan.features * 1200}
     if plan.kind in ("vector", "divisions"):

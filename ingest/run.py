@@ -25,6 +25,7 @@ from ingest.make import MAKERS, Made, Making
 from ingest.manifest import IngestOptions
 from ingest.plan import Plan, make_plan
 from ingest.report import Report
+from ingest.tileset_import import make_imported
 from ingest.workspace import Workspace
 from tiling.errors import CimError, Conflict, NotFound, SourceError, StoreFull
 from tiling.findings import Findings
@@ -138,7 +139,7 @@ def _ingest(
             making = _making(
                 plan, workspace, catalog, folder, resources, workers, executor, progress, report
             )
-            made = MAKERS[plan.kind](making)
+            made = (make_imported if plan.imported else MAKERS[plan.kind])(making)
         progress.advance(0)  # the last moment to stop
         with report.step("publish"):
             published = _publish(plan, workspace, catalog, made, report, key)
@@ -175,7 +176,7 @@ def job_key(plan: Plan, catalog: Catalog, resources: Resources) -> str:
 
 
 def _work_units(plan: Plan) -> int:
-    if plan.features:
+    if plan.features or plan.imported:
         return plan.features
     return sum(int(x.extra["width"]) * int(x.extra["height"]) for x in plan.layers) // 100
 
@@ -193,7 +194,7 @@ def _making(
 ) -> Making:
     seen = Findings()
     resolver = None
-    if plan.kind == "buildings":
+    if plan.columns is not None:
         resolver = _resolver(plan, workspace, catalog, resources.height_rule, seen)
     return Making(
         plan=plan,

@@ -7,14 +7,21 @@ from pathlib import Path
 from ingest.readers.base import ReadOptions, SourceReader
 from ingest.readers.geoparquet import GeoParquetReader
 from ingest.readers.raster import RasterReader
+from ingest.readers.tileset import TilesetReader
 from ingest.readers.vector import VectorReader
 from tiling.errors import SourceUnreadable, UnknownFormat
 
-READERS: tuple[type[SourceReader], ...] = (GeoParquetReader, VectorReader, RasterReader)
+READERS: tuple[type[SourceReader], ...] = (
+    GeoParquetReader,
+    TilesetReader,
+    VectorReader,
+    RasterReader,
+)
 
 _REMEDY = (
     "readable are Shapefile (give the .shp), GeoPackage, GeoJSON, FlatGeobuf, FileGDB, DXF, CSV, "
-    "GeoParquet, ZIP archives of these, and the rasters GDAL knows"
+    "GeoParquet, ZIP archives of these, 3D Tiles (a folder with tileset.json, or .3tz), and the "
+    "rasters GDAL knows"
 )
 
 

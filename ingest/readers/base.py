@@ -27,7 +27,7 @@ __all__ = [
     "SourceReader",
 ]
 
-Kind = Literal["vector", "raster"]
+Kind = Literal["vector", "raster", "tileset"]
 Extent = tuple[float, float, float, float]
 
 SNIFF_NBYTES = 64 * 1024
