@@ -5,13 +5,30 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
+import shapely.affinity
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tiling.errors import GeometryInvalid
+from tiling.batches import BASE_COLUMN, HEIGHT_COLUMN
+from tiling.ellipsoid import ecef_to_geodetic, geodetic_to_ecef
+from tiling.errors import GeometryInvalid, TilingError
+from tiling.formats.primitive import Grid, Primitive
 from tiling.testing.cities import synthetic_footprints
-from tiling.tilers.massing import ROOF, WALL, LocalFrame, Massing, extrude, vertex_counts
+from tiling.tilers.massing import (
+    QUANTA_M,
+    ROOF,
+    WALL,
+    Extrusion,
+    LocalFrame,
+    Massing,
+    extrude,
+    extrude_counted,
+    extrude_tile,
+    grid_at,
+    vertex_counts,
+)
+from tiling.tilers.outlines import convex_hull, place
 
 LON, LAT = 113.38, 31.69
 FRAME = LocalFrame.at(LON, LAT, 0.0)
@@ -150,3 +167,259 @@ def test_a_footprint_without_area_is_refused() -> None:
     flat = shapely.Polygon([(LON, LAT), (LON + 0.001, LAT), (LON, LAT)])
     with pytest.raises(GeometryInvalid, match="triangulated"):
         solid(np.array([lonlat(SQUARE)[0], flat], dtype=object))
+
+
+# From here on: tiles on an integer grid.
+
+
+def tile(
+    *shapes: shapely.Geometry, height: float | list[float] = 10.0, skirt: float = 0.0
+) -> Extrusion:
+    n = len(shapes)
+    geometry = np.array([lonlat(shape)[0] for shape in shapes], dtype=object)
+    heights = np.broadcast_to(np.asarray(height, dtype=np.float64), n)
+    return extrude_counted(geometry, np.zeros(n), heights, np.full(n, skirt))
+
+
+def roofs(primitive: Primitive) -> NDArray[np.bool_]:
+    """(T,) which triangles are roofs."""
+    return np.asarray(primitive.triangles[:, 0] % 5 == 2)
+
+
+def decoded(grid: Grid, primitive: Primitive) -> NDArray[np.float64]:
+    """(T, 3, 3) metres from the middle of the grid, as a decoder has them."""
+    return primitive.positions[primitive.triangles].astype(np.float64) * grid.quantum_m
+
+
+def roof_areas(grid: Grid, primitive: Primitive) -> NDArray[np.float64]:
+    own = roofs(primitive)
+    a, b, c = np.moveaxis(decoded(grid, primitive)[own], 1, 0)
+    area = np.cross(b - a, c - a)[:, 2] / 2
+    return np.bincount(primitive.feature_ids[primitive.triangles[own, 0]], weights=area)
+
+
+def volumes(grid: Grid, primitive: Primitive) -> NDArray[np.float64]:
+    """Divergence theorem from the middle of each feature's foot; what a floor adds is nothing.
+
+    For a floor in the plane of the origin the flux of the position through it is zero.
+    """
+    corners = decoded(grid, primitive)
+    owner = primitive.feature_ids[primitive.triangles[:, 0]]
+    vertex_owner = primitive.feature_ids
+    foot = np.full(int(owner.max()) + 1, np.inf)
+    np.minimum.at(foot, vertex_owner, primitive.positions[:, 2] * grid.quantum_m)
+    a, b, c = np.moveaxis(corners, 1, 0)
+    area = np.cross(b - a, c - a) / 2
+    flux = area[:, 2] * ((a + b + c)[:, 2] / 3 - foot[owner])
+    return np.bincount(owner, weights=flux)
+
+
+def test_every_decoded_building_has_its_area_and_volume() -> None:
+    batch = synthetic_footprints(400, 3, LON, LAT)
+    base, height = batch.column(BASE_COLUMN), batch.column(HEIGHT_COLUMN)
+    grid, primitive = extrude_tile(batch.geometry, base, height, np.zeros(400))
+    flat = shapely.transform(batch.geometry, lambda xy: (xy - [LON, LAT]) * [EAST_M, NORTH_M])
+    slack = shapely.length(flat) * grid.quantum_m + 1e-4 * shapely.area(flat)
+    areas = roof_areas(grid, primitive)
+    assert (np.abs(areas - shapely.area(flat)) <= slack).all()
+    expected = shapely.area(flat) * height
+    rounding = slack * height + shapely.area(flat) * grid.quantum_m
+    assert (np.abs(volumes(grid, primitive) - expected) <= rounding).all()
+
+
+@pytest.mark.parametrize("lat", [31.69, 0.0, -75.0])
+@pytest.mark.parametrize("extent_deg", [0.01, 0.7])
+def test_vertices_are_within_half_a_quantum_of_the_truth(lat: float, extent_deg: float) -> None:
+    rng = np.random.default_rng(2)
+    n = 300
+    corner = np.stack([LON + rng.random(n) * extent_deg, lat + rng.random(n) * extent_deg], axis=1)
+    size = 4e-4
+    geometry = shapely.box(*corner.T, *(corner + size).T)
+    base, height = rng.uniform(0, 50, n), rng.uniform(3, 200, n)
+    grid, primitive = extrude_tile(geometry, base, height, np.full(n, 1.5))
+    got = grid.ecef(primitive.positions).reshape(n, 4, 5, 3)
+    for i in range(n):
+        ring = shapely.get_coordinates(geometry[i])[:4]
+        for vertex, m in ((0, base[i] - 1.5), (4, base[i] - 1.5), (2, base[i] + height[i])):
+            truth = geodetic_to_ecef(ring[:, 0], ring[:, 1], m)
+            apart = np.abs((got[i][:, None, vertex] - truth) @ grid.to_ecef[:3, :3]).max(axis=2)
+            # The ring begins and turns as it pleases: every vertex has its truth.
+            assert (apart.min(axis=1) <= grid.quantum_m / 2 + 1e-6).all()
+
+
+def test_walls_close_around_the_roof_and_only_the_floor_is_open() -> None:
+    grid, primitive, _ = tile(*SHAPES)
+    places = np.unique(primitive.positions, axis=0, return_inverse=True)[1].reshape(-1)
+    sides = places[primitive.triangles][:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    forth = set(map(tuple, sides.tolist()))
+    open_sides = np.array([(a, b) for a, b in forth if (b, a) not in forth])
+    heights = np.zeros(places.max() + 1)
+    heights[places] = primitive.positions[:, 2]
+    # What has no neighbour is the lower end of a wall.
+    middle = primitive.positions[:, 2].mean()
+    assert len(open_sides) == len(primitive.positions) // 5
+    assert (heights[open_sides] < middle).all()
+
+
+def test_normals_agree_with_the_winding_on_the_grid() -> None:
+    grid, primitive, _ = tile(*SHAPES)
+    a, b, c = np.moveaxis(decoded(grid, primitive), 1, 0)
+    flat = np.cross(b - a, c - a)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    for corner in range(3):
+        normal = primitive.normals[primitive.triangles[:, corner]] / 127
+        assert ((flat * normal).sum(axis=1) > 0.98).all()
+
+
+def test_edges_on_the_grid_are_sides_of_triangles() -> None:
+    for skirt, lines in ((0.0, 12), (2.0, 8)):
+        _, primitive, _ = tile(SQUARE, skirt=skirt)
+        pairs = primitive.triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+        sides = set(map(tuple, np.sort(pairs, axis=1).tolist()))
+        assert set(map(tuple, np.sort(primitive.edges, axis=1).tolist())) <= sides
+        ends = primitive.positions[primitive.edges].astype(np.int64) @ [1 << 40, 1 << 20, 1]
+        # Under ground no line is drawn.
+        assert len(np.unique(np.sort(ends, axis=1), axis=0)) == lines
+
+
+def test_footprints_finer_than_the_grid_still_stand() -> None:
+    slivers = [
+        shapely.Polygon([(0, 0), (30, 0.001), (30, 0.002)]),
+        shapely.box(40, 0, 40.001, 0.001),
+        shapely.Polygon([(0, 5), (9, 5), (9, 5.001), (4, 5.0005), (0, 5.001)]),
+        shapely.Polygon(
+            shapely.box(50, 0, 60, 10).exterior, [shapely.box(55, 5, 55.001, 5.001).exterior]
+        ),
+    ]
+    _, primitive, _ = tile(*slivers)
+    walls = ~roofs(primitive)
+    owner = primitive.feature_ids[primitive.triangles[:, 0]]
+    assert np.unique(owner[walls]).tolist() == [0, 1, 2, 3]
+    assert np.unique(owner[~walls]).tolist() == [0, 1, 2, 3]
+
+
+def test_islands_in_courtyards_and_long_outlines_keep_their_area() -> None:
+    island = shapely.MultiPolygon([HOLED, shapely.box(-2, -2, 2, 2)])
+    angle = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    reach = 200 + 10 * np.sin(50 * angle)
+    long = shapely.Polygon(np.stack([reach * np.cos(angle) + 400, reach * np.sin(angle)], axis=1))
+    grid, primitive, _ = tile(island, long)
+    for area, shape in zip(roof_areas(grid, primitive), (island, long), strict=True):
+        assert abs(area - shape.area) <= shape.length * grid.quantum_m + 1e-4 * shape.area
+
+
+def test_grids_are_the_finest_that_hold_everything() -> None:
+    for extent_deg in (0.0001, 0.004, 0.01, 0.1, 0.7):
+        spread = np.array([[LON, LAT], [LON + extent_deg, LAT + extent_deg]])
+        grid = grid_at(spread, -10.0, 90.0)
+        span = max(extent_deg * NORTH_M, 100.0)
+        finer = [q for q in QUANTA_M if q < grid.quantum_m]
+        assert grid.quantum_m * 65_535 >= span
+        assert not finer or finer[-1] * 65_535 < span * 1.01
+        lon, lat, height = ecef_to_geodetic(grid.to_ecef[:3, 3])
+        assert lon <= LON and lat <= LAT and height <= -10
+
+
+def test_a_grid_can_be_given_and_is_never_left() -> None:
+    own, _, _ = tile(SQUARE)
+    geometry, one = lonlat(SQUARE), np.ones(1)
+    wide = grid_at(np.array([[LON - 0.01, LAT - 0.01], [LON + 0.01, LAT + 0.01]]), -5.0, 50.0)
+    grid, primitive = extrude_tile(geometry, 0 * one, 10 * one, 0 * one, wide)
+    assert grid is wide
+    assert roof_areas(grid, primitive)[0] == pytest.approx(SQUARE.area, rel=0.01)
+    with pytest.raises(TilingError, match="steps"):
+        extrude_tile(geometry, 0 * one, 900 * one, 0 * one, own)
+
+
+def test_empty_footprints_are_refused() -> None:
+    with pytest.raises(GeometryInvalid, match="empty"):
+        tile(SQUARE, shapely.Polygon())
+
+
+def coplanar_walls(primitive: Primitive) -> int:
+    """Count pairs of axis-parallel walls in one plane that overlap, in plain Python."""
+    walls = primitive.positions[primitive.triangles[~roofs(primitive)][::2]].astype(int)
+    owner = primitive.feature_ids[primitive.triangles[~roofs(primitive)][::2, 0]]
+    count = 0
+    for i in range(len(walls)):
+        for j in range(i):
+            (a, b, top), (c, d, other) = walls[i], walls[j]
+            u, v = (b - a)[:2], (d - c)[:2]
+            if owner[i] == owner[j] or u @ v <= 0:
+                continue
+            length = np.hypot(*u)
+            apart = [abs(u[0] * (p - a)[1] - u[1] * (p - a)[0]) / length for p in (c, d)]
+            along = sorted([(c - a)[:2] @ u / length, (d - a)[:2] @ u / length])
+            shared = min(length, along[1]) - max(0, along[0])
+            tall = min(top[2], other[2]) - max(a[2], c[2])
+            count += max(apart) < 0.5 and shared > 2 and tall > 0
+    return count
+
+
+PODIUM, TOWER = shapely.box(0, 0, 40, 30), shapely.box(0, 10, 15, 30)
+
+
+def test_walls_that_parts_share_are_set_apart() -> None:
+    for shapes, heights, faces in (
+        ((PODIUM, TOWER), [12.0, 50.0], 2),
+        ((SQUARE, SQUARE), [12.0, 50.0], 4),
+        ((SQUARE, SQUARE), [12.0, 12.0], 5),
+        ((SQUARE, SQUARE, SQUARE), [9.0, 12.0, 15.0], 8),
+        ((PODIUM, shapely.box(40, 0, 60, 30)), [12.0, 50.0], 0),
+        ((PODIUM, shapely.box(100, 0, 140, 30)), [12.0, 12.0], 0),
+    ):
+        extrusion = tile(*shapes, height=heights)
+        assert coplanar_walls(extrusion.primitive) == 0
+        # Buildings in a row share the planes of their fronts but no part of them.
+        assert extrusion.inset == faces, (shapes, heights)
+        grid, primitive = extrusion[:2]
+        for area, shape in zip(roof_areas(grid, primitive), shapes, strict=True):
+            assert abs(area - shape.area) <= 3 * 2 * shape.length * grid.quantum_m
+
+
+def test_turned_walls_of_different_lengths_are_set_apart() -> None:
+    for angle in (13.0, 45.0, 77.7):
+        shapes = [shapely.affinity.rotate(s, angle, origin=(3.3, 4.4)) for s in (PODIUM, TOWER)]
+        extrusion = tile(*shapes, height=[12.0, 50.0])
+        assert extrusion.inset == 2
+        grid, primitive = extrusion[:2]
+        walls = primitive.positions[primitive.triangles[~roofs(primitive)]].astype(int)
+        owner = primitive.feature_ids[primitive.triangles[~roofs(primitive), 0]]
+        outer = shapely.Polygon(primitive.positions[primitive.feature_ids == 1][2::5, :2])
+        inner = shapely.Polygon(primitive.positions[primitive.feature_ids == 0][2::5, :2])
+        assert len(walls) == len(owner)
+        # The tower, larger in volume, keeps its walls; the podium's foot recedes behind them.
+        assert inner.boundary.intersection(outer.exterior).length < outer.length / 2
+
+
+def test_roofs_in_one_plane_are_set_apart() -> None:
+    extrusion = tile(PODIUM, shapely.box(10, 5, 20, 15), height=[12.0, 12.0])
+    tops = [
+        extrusion.primitive.positions[extrusion.primitive.feature_ids == i, 2].max() for i in (0, 1)
+    ]
+    assert tops[0] - tops[1] == 2
+    assert extrusion.inset == 1
+    courtyard = tile(HOLED, shapely.box(-2, -2, 2, 2), height=[12.0, 12.0])
+    assert courtyard.inset == 0
+
+
+def test_placing_is_the_textbook_formula() -> None:
+    rng = np.random.default_rng(0)
+    where = np.stack([rng.uniform(-180, 180, 50), rng.uniform(-90, 90, 50)], axis=1)
+    feet, ups = place(where, FRAME.to_ecef)
+    for h in (-400.0, 0.0, 8848.0):
+        np.testing.assert_allclose(
+            feet + h * ups, FRAME.local(where[:, 0], where[:, 1], np.full(50, h)), atol=1e-7
+        )
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=40))
+def test_hulls_are_those_of_geos(points: list[tuple[int, int]]) -> None:
+    xy = np.array(sorted(points), dtype=np.int64)
+    corners = convex_hull(xy[:, 0], xy[:, 1])
+    expected = shapely.convex_hull(shapely.multipoints(xy.astype(float)))
+    assert set(map(tuple, xy[corners].tolist())) == {
+        (int(x), int(y)) for x, y in shapely.get_coordinates(expected).tolist()
+    }
+    if len(corners) > 2:
+        assert shapely.Polygon(xy[corners]).exterior.is_ccw

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tiling.ellipsoid import enu_to_ecef_matrix, geodetic_to_ecef
 from tiling.errors import GeometryInvalid, TilingError
 from tiling.formats.primitive import GRID_CELLS, Grid, Primitive
+from tiling.tilers.coplanar import insets
 from tiling.tilers.outlines import GridRings, Outlines, place, snap
 from tiling.tilers.prisms import Prisms
 from tiling.tilers.triangulate import triangulate
@@ -282,7 +283,8 @@ def grid_at(
     frame = _middle(lonlat)
     feet, ups = place(lonlat, frame)
     low, high = (np.broadcast_to(np.asarray(m, np.float64), len(lonlat)) for m in (low_m, high_m))
-    return _grid(frame, *_extent(feet, ups, low, high), finest_m)
+    lowest, highest = _extent(feet, ups, low, high)
+    return _grid(frame, lowest, highest, finest_m)
 
 
 def extrude_tile(
@@ -325,9 +327,16 @@ def extrude_counted(
     feature = outlines.feature
     low, high = base_m - skirt_m, base_m + height_m
     chosen, feet, tops = _positions(outlines.lonlat, low[feature], high[feature], grid)
-    rings = GridRings(*snap(_rounded(feet), _rounded(tops), *outlines[1:3]))
+    moved = insets(_rounded(feet), _rounded(tops), outlines.ring_start, outlines.polygon_start)
+    if moved.faces:
+        feet[:, :2] += moved.inwards
+        tops[:, :2] += moved.inwards
+        tops[:, 2] -= moved.down
+    rings = GridRings(
+        *snap(_rounded(feet), _rounded(tops), outlines.ring_start, outlines.polygon_start)
+    )
     buried = skirt_m[outlines.owner] > 0
-    return Extrusion(chosen, _primitive(rings, outlines, buried), 0)
+    return Extrusion(chosen, _primitive(rings, outlines, buried), moved.faces)
 
 
 def prism_tile(prisms: Prisms, finest_m: float = QUANTA_M[0]) -> tuple[Grid, Primitive]:
@@ -347,7 +356,7 @@ def prism_tile(prisms: Prisms, finest_m: float = QUANTA_M[0]) -> tuple[Grid, Pri
     count = np.diff(prisms.start)
     low, high = np.repeat(prisms.bottom_m, count), np.repeat(prisms.top_m, count)
     grid, feet, tops = _positions(prisms.lonlat, low, high, None, finest_m)
-    snapped = GridRings(*snap(_rounded(feet), _rounded(tops), *outlines[1:3]))
+    snapped = GridRings(*snap(_rounded(feet), _rounded(tops), prisms.start, rings))
     return grid, _primitive(snapped, outlines, np.ones(len(prisms), dtype=bool))
 
 
