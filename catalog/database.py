@@ -24,6 +24,7 @@ from catalog.records import (
     Item,
     Kind,
     NewVersion,
+    Role,
     StoreRef,
     Version,
     data_interval,
@@ -308,6 +309,30 @@ class Catalog:
             search.token_after(shown[-1].id) if more else None,
             matched,
         )
+
+    def current_stores(
+        self, role: Role, access: AccessFilter = EVERYTHING, item_id: str | None = None
+    ) -> dict[tuple[str, str, int], list[StoreRef]]:
+        """Return the stores of a role in the current versions of all assets, or of one.
+
+        Returns:
+            (asset, collection, version) -> stores, newest first; by asset.
+        """
+        columns = [stores.c[name] for name in StoreRef.__dataclass_fields__]
+        current = sa.and_(stores.c.item_id == items.c.id, stores.c.number == items.c.current)
+        query = (
+            sa.select(items.c.id, items.c.collection, stores.c.number, *columns)
+            .select_from(items.join(stores, current))
+            .where(access.condition(), stores.c.role == role)
+            .order_by(items.c.id, stores.c.position)
+        )
+        if item_id is not None:
+            query = query.where(items.c.id == item_id)
+        found: dict[tuple[str, str, int], list[StoreRef]] = {}
+        with reading(self._engine) as connection:
+            for asset, collection, number, *fields in connection.execute(query):
+                found.setdefault((asset, collection, number), []).append(StoreRef(*fields))
+        return found
 
     def changes(self, after: int = 0, limit: int = 1000) -> list[Change]:
         """Return at most `limit` changes with ``seq > after``, oldest first."""

@@ -20,8 +20,8 @@ from tiling.bounds import Region
 from tiling.errors import RecordInvalid
 
 Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions", "pointcloud"]
-Role = Literal["tiles", "features", "data", "report"]
-StoreFormat = Literal["3tz", "pmtiles", "geoparquet", "cog", "directory"]
+Role = Literal["tiles", "features", "data", "report", "index"]
+StoreFormat = Literal["3tz", "pmtiles", "geoparquet", "cog", "directory", "sqlite"]
 Action = Literal["create", "publish", "rollback", "update", "delete"]
 
 KINDS: tuple[Kind, ...] = (

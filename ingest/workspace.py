@@ -29,12 +29,14 @@ ENDINGS = {
     "pmtiles": ".pmtiles",
     "geoparquet": ".parquet",
     "cog": ".tif",
+    "sqlite": ".sqlite",
 }
 MEDIA_TYPES = {
     "3tz": "application/zip",
     "pmtiles": "application/vnd.pmtiles",
     "geoparquet": "application/vnd.apache.parquet",
     "cog": "image/tiff; application=geotiff; profile=cloud-optimized",
+    "sqlite": "application/vnd.sqlite3",
 }
 
 
