@@ -72,7 +72,8 @@ class TilesetReader:
         with path.open("rb") as file:
             head = file.read(SNIFF_NBYTES // 2)
             if _is_json(path):
-                return b'"geometricError"' in head and b'"boundingVolume"' in head
+                words = (b'"geometricError"', b'"boundingVolume"')
+                return path.name == ROOT or all(word in head for word in words)
             if not head.startswith(_ZIP_MAGIC):
                 return False
             file.seek(max(0, path.stat().st_size - SNIFF_NBYTES // 2))
