@@ -32,6 +32,7 @@ from cim_server.services import (
     docs,
     health,
     imagery,
+    lookup,
     portal,
     reports,
     stac,
@@ -119,6 +120,7 @@ def _api(state: State) -> AskGetForHead:
     for router in (
         stac.router(state),
         imagery.router(state),
+        lookup.router(state),
         reports.router(state),
         styles.router(),
         health.router(state),

@@ -14,7 +14,7 @@ import threading
 import time
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -412,6 +412,36 @@ def check_command(
         print(f"{id} version {chosen.number}: {'BROKEN' if broken else 'ok'}")
     if broken:
         raise typer.Exit(1)
+
+
+@app.command("find")
+def find_command(
+    text: str,
+    asset: Annotated[str | None, typer.Option(help="Only in this asset.")] = None,
+    prefix: Annotated[bool, typer.Option("--prefix", help="Also what begins so.")] = False,
+    limit: Annotated[int, typer.Option(help="Most features to show.")] = 10,
+    data: DataOption = DEFAULT_DATA,
+    as_json: JsonOption = False,
+) -> None:
+    """Find features by code, id or name in the current versions; exact matches first."""
+    from catalog.feature_index import OpenIndexes, find_features
+
+    workspace = _existing(data)
+    with (
+        workspace.open_catalog() as catalog,
+        contextlib.closing(OpenIndexes(workspace.root)) as indexes,
+    ):
+        found = find_features(catalog, indexes, text, asset=asset, prefix=prefix, limit=limit)
+    if as_json:
+        _emit([{"asset": f.asset, "version": f.version, **asdict(f.hit)} for f in found])
+        return
+    for one in found:
+        hit = one.hit
+        words = f"{hit.code or '-'}\t{hit.name or '-'}\t{hit.lon:.7f},{hit.lat:.7f}"
+        height = "-" if hit.height_m is None else f"{hit.height_m:.1f} m"
+        print(f"{one.asset}\t{hit.id}\t{words}\t{height}")
+    if not found:
+        print(f"no feature has the code, id or name {text!r}", file=sys.stderr)
 
 
 @app.command("serve")

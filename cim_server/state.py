@@ -20,6 +20,7 @@ import anyio
 import anyio.to_thread
 
 from catalog.database import Catalog
+from catalog.feature_index import OpenIndexes
 from catalog.records import Item, StoreRef, Version
 from cim_server.cache import OpenStores
 from cim_server.metrics import Metrics
@@ -129,6 +130,7 @@ class State:
         self.metrics = Metrics(os.getpid())
         self.snapshot = Snapshot()
         self.stores = OpenStores(settings.data, settings.open_stores)
+        self.indexes = OpenIndexes(settings.data, settings.open_stores)
         self.refresh_error = ""
         self._catalogue_threads = anyio.CapacityLimiter(_CATALOGUE_THREADS)
 
@@ -146,6 +148,7 @@ class State:
             return False
         self.snapshot = await self.in_catalogue_thread(Snapshot.read, self.catalog)
         self.stores.keep_only(self.snapshot.digests())
+        await self.in_catalogue_thread(self.indexes.keep_only, self.snapshot.digests())
         return True
 
     async def follow(self) -> None:
@@ -211,4 +214,5 @@ class State:
     def close(self) -> None:
         """Close the stores and the catalogue."""
         self.stores.close()
+        self.indexes.close()
         self.catalog.close()
