@@ -333,7 +333,13 @@ class FeatureIndex:
                 db = _connect(path)
                 self._open.append((path, db, masked))
                 with _told(path):
+                    held = {cell for (cell,) in db.execute("SELECT cell FROM cells")}
+                    newer = masked
                     masked |= {cell for (cell,) in db.execute("SELECT cell FROM replaced")}
+                if held and held <= newer:
+                    # Nothing of it shows: a search need not pass over all of its rows.
+                    self._open.pop()
+                    db.close()
         except BaseException:
             self.close()
             raise
