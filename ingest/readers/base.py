@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 from ingest.encoding import EncodingDecision
+from ingest.readers.placement import Placement, Up
 from tiling.batches import FeatureBatch
 from tiling.crs import SpatialRef
 from tiling.findings import Finding, Findings
@@ -121,11 +122,15 @@ class ReadOptions:
         crs: the frame, as `SpatialRef.parse` takes it; wins over the file's own.
         encoding: text encoding; wins over what the file says.
         layer: name of the layer to read.
+        place: where a model stands.
+        up: the axis of a model that points up; None: what its format says.
     """
 
     crs: str | None = None
     encoding: str | None = None
     layer: str | None = None
+    place: Placement | None = None
+    up: Up | None = None
 
 
 class SourceReader(Protocol):
