@@ -25,8 +25,9 @@ _DEEPEST = 3
 _NEAR = 1.5
 # What they share must be longer than this.
 _SHARED = 2.0
-# Sides of the raster in which neighbours are looked up.
-_RASTER = 64
+# Cells on a side of the raster in which neighbours are looked up; how often a box may be in it.
+_RASTER = 512
+_CROWDED = 8
 
 
 class Insets(NamedTuple):
@@ -112,9 +113,18 @@ def _raster_of_boxes(boxes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArr
     """Return where the cells of a raster begin, and the boxes that touch each."""
     corner = boxes[:, :2].min(axis=0)
     span = int((boxes[:, 2:].max(axis=0) - corner).max()) + 1
-    across = int(min(_RASTER, max(1, np.sqrt(len(boxes)))))
-    start, members = _binned(boxes - np.tile(corner, 2), across, span // across + 1)
+    shifted = boxes - np.tile(corner, 2)
+    across = int(min(_RASTER, max(1, 2 * np.sqrt(len(boxes)))))
+    # Long boxes fill many cells; in coarser ones they take no more room than the others.
+    while across > 1 and _touched(shifted, span // across + 1) > _CROWDED * len(boxes):
+        across //= 2
+    start, members = _binned(shifted, across, span // across + 1)
     return start, members
+
+
+def _touched(boxes: NDArray[np.int64], side: int) -> int:
+    cells = boxes // side
+    return int(((cells[:, 2] - cells[:, 0] + 1) * (cells[:, 3] - cells[:, 1] + 1)).sum())
 
 
 @njit(cache=True)
@@ -142,22 +152,31 @@ def _wall_levels(  # type: ignore[no-untyped-def]
     low, high, following, polygon, rank, start, members
 ):
     """Return (P,) how many walls each wall has to stand behind."""
+    pairs = np.empty((64, 2), dtype=np.int64)
+    count = 0
+    for cell in range(len(start) - 1):
+        for m in range(start[cell], start[cell + 1]):
+            i = members[m]
+            for n in range(m + 1, start[cell + 1]):
+                j = members[n]
+                if polygon[i] == polygon[j] or not _one_plane(low, high, following, i, j):
+                    continue
+                if count == len(pairs):
+                    longer = np.empty((2 * count, 2), dtype=np.int64)
+                    longer[:count] = pairs
+                    pairs = longer
+                behind = rank[polygon[i]] > rank[polygon[j]]
+                pairs[count, 0], pairs[count, 1] = (i, j) if behind else (j, i)
+                count += 1
     level = np.zeros(len(low), dtype=np.int64)
     changed = True
     while changed:
         changed = False
-        for cell in range(len(start) - 1):
-            for m in range(start[cell], start[cell + 1]):
-                for n in range(m + 1, start[cell + 1]):
-                    i, j = members[m], members[n]
-                    if polygon[i] == polygon[j]:
-                        continue
-                    if rank[polygon[i]] < rank[polygon[j]]:
-                        i, j = j, i
-                    wanted = min(level[j] + 1, _DEEPEST)
-                    if wanted > level[i] and _one_plane(low, high, following, i, j):
-                        level[i] = wanted
-                        changed = True
+        for k in range(count):
+            wanted = min(level[pairs[k, 1]] + 1, _DEEPEST)
+            if wanted > level[pairs[k, 0]]:
+                level[pairs[k, 0]] = wanted
+                changed = True
     return level
 
 
