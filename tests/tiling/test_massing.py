@@ -29,6 +29,7 @@ from tiling.tilers.massing import (
     vertex_counts,
 )
 from tiling.tilers.outlines import convex_hull, place
+from tiling.tilers.prisms import prisms_of
 
 LON, LAT = 113.38, 31.69
 FRAME = LocalFrame.at(LON, LAT, 0.0)
@@ -195,7 +196,8 @@ def roof_areas(grid: Grid, primitive: Primitive) -> NDArray[np.float64]:
     own = roofs(primitive)
     a, b, c = np.moveaxis(decoded(grid, primitive)[own], 1, 0)
     area = np.cross(b - a, c - a)[:, 2] / 2
-    return np.bincount(primitive.feature_ids[primitive.triangles[own, 0]], weights=area)
+    rows = primitive.feature_ids[primitive.triangles[own, 0]]
+    return np.asarray(np.bincount(rows, weights=area), dtype=np.float64)
 
 
 def volumes(grid: Grid, primitive: Primitive) -> NDArray[np.float64]:
@@ -211,7 +213,7 @@ def volumes(grid: Grid, primitive: Primitive) -> NDArray[np.float64]:
     a, b, c = np.moveaxis(corners, 1, 0)
     area = np.cross(b - a, c - a) / 2
     flux = area[:, 2] * ((a + b + c)[:, 2] / 3 - foot[owner])
-    return np.bincount(owner, weights=flux)
+    return np.asarray(np.bincount(owner, weights=flux), dtype=np.float64)
 
 
 def test_every_decoded_building_has_its_area_and_volume() -> None:
@@ -298,6 +300,37 @@ def test_footprints_finer_than_the_grid_still_stand() -> None:
     assert np.unique(owner[~walls]).tolist() == [0, 1, 2, 3]
 
 
+def test_a_grid_coarser_than_the_buildings_loses_none() -> None:
+    batch = synthetic_footprints(900, 8, LON, LAT)
+    zero = np.zeros(900)
+    far = grid_at(np.array([[LON - 0.3, LAT - 0.3], [LON + 0.5, LAT + 0.5]]), -400.0, 400.0)
+    assert far.quantum_m == 2.0
+    grid, primitive = extrude_tile(batch.geometry, zero, batch.column(HEIGHT_COLUMN), zero, far)
+    flat = shapely.transform(batch.geometry, lambda xy: (xy - [LON, LAT]) * [EAST_M, NORTH_M])
+    areas = roof_areas(grid, primitive)
+    assert len(areas) == 900
+    assert (areas > 0).all()
+    assert (np.abs(areas - shapely.area(flat)) <= 2 * shapely.length(flat)).all()
+    ids = np.arange(900)
+    found = prisms_of(grid, [primitive], ids, np.ones(900, dtype=np.int64))
+    assert found.ids.tolist() == ids.tolist()
+
+
+@given(st.integers(3, 40), st.integers(0, 2**32 - 1), st.sampled_from([0.05, 0.3, 2.0, 30.0]))
+def test_any_footprint_has_walls_and_a_roof(corners: int, seed: int, size: float) -> None:
+    rng = np.random.default_rng(seed)
+    angle = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    reach = rng.uniform(0.05, 1, corners) * size
+    star = shapely.Polygon(np.stack([reach * np.cos(angle), reach * np.sin(angle)], axis=1))
+    if not star.is_valid or star.area == 0:
+        return
+    grid, primitive, _ = tile(star, shapely.box(500, 0, 900, 500))
+    assert np.unique(primitive.feature_ids).tolist() == [0, 1]
+    area = roof_areas(grid, primitive)[0]
+    assert 0 < area <= star.area + star.length * grid.quantum_m + grid.quantum_m**2
+    assert area >= star.area * 0.9999 - star.length * grid.quantum_m
+
+
 def test_islands_in_courtyards_and_long_outlines_keep_their_area() -> None:
     island = shapely.MultiPolygon([HOLED, shapely.box(-2, -2, 2, 2)])
     angle = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
@@ -334,6 +367,9 @@ def test_a_grid_can_be_given_and_is_never_left() -> None:
 def test_empty_footprints_are_refused() -> None:
     with pytest.raises(GeometryInvalid, match="empty"):
         tile(SQUARE, shapely.Polygon())
+    with pytest.raises(GeometryInvalid, match="empty"):
+        tile(shapely.MultiPolygon(), TWO)
+    assert roof_areas(*tile(TWO)[:2])[0] == pytest.approx(TWO.area, rel=0.01)
 
 
 def coplanar_walls(primitive: Primitive) -> int:

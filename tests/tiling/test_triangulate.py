@@ -22,7 +22,8 @@ def rings(polygons: list[shapely.Polygon]) -> tuple[IntArray, IntArray, IntArray
 
 def areas(points: IntArray, triangles: IntArray) -> IntArray:
     a, b, c = np.moveaxis(points[triangles], 1, 0)
-    return (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
+    twice: IntArray = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
+    return twice
 
 
 def assert_covers(polygon: shapely.Polygon, points: IntArray, triangles: IntArray) -> None:

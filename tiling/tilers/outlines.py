@@ -53,8 +53,10 @@ class Outlines(NamedTuple):
         else:
             rings, polygons, features = offsets
             owner = np.repeat(np.arange(len(geometry)), np.diff(features))
+        # An empty part of a feature is no loss, an empty feature is.
+        solid = np.diff(polygons) > 0
+        owner, polygons = owner[solid], np.append(0, polygons[1:][solid])
         bare = np.bincount(owner, minlength=len(geometry)) == 0
-        bare[owner[np.diff(polygons) == 0]] = True
         if bare.any():
             raise GeometryInvalid(
                 f"{int(bare.sum())} footprints are empty, the first being row "
