@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from ingest.readers.placement import Placement, Up, parse_up
 from tiling.errors import ConfigError
 
 Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions"]
@@ -28,6 +29,7 @@ MAX_ZOOM = 24
 _TEXT: tuple[type, str] = (str, "a text in quotes")
 _TYPES: Mapping[str, tuple[type, str]] = {
     "sources": (list, 'a list of texts: ["a.shp", "b.shp"]'),
+    "models": (list, 'tables: [[models]] with source = "a.glb", lon, lat and height'),
     "properties": (dict, 'a table: { "name" = "value" }'),
     "min_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
     "max_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
@@ -51,6 +53,9 @@ class IngestOptions:
         bad_heights: what to do with null, NaN, zero, negative or absurd heights. By default
             missing ones get a default from the style rule, and impossible ones are refused.
         terrain: id of a terrain asset on which buildings stand.
+        place: where a model stands, as `Placement.parse` takes it.
+        up: the axis of models that points up: ``y`` or ``z``.
+        models: tables with the ``source`` and the placement of one model each.
         area: where coordinates must lie: ``china``, ``world`` or ``west,south,east,north``.
     """
 
@@ -75,6 +80,9 @@ class IngestOptions:
     min_zoom: int | None = None
     max_zoom: int | None = None
     terrain: str | None = None
+    place: str | None = None
+    up: str | None = None
+    models: tuple[Mapping[str, Any], ...] = ()
     area: str = "china"
     attribution: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -97,12 +105,28 @@ class IngestOptions:
             if cast(int, self.min_zoom) > cast(int, self.max_zoom):
                 raise ConfigError(f"--min-zoom {self.min_zoom} is above --max-zoom {self.max_zoom}")
 
+        parse_up(self.up)
+        for source in self.sources:
+            self.placement(source)
+
+    def placement(self, source: Path) -> tuple[Placement | None, Up | None]:
+        """Return where a model stands and which of its axes points up, as declared for it.
+
+        Raises:
+            ConfigError: the numbers mean no place.
+        """
+        for table in self.models:
+            if Path(table["source"]) == source:
+                return Placement.from_table(table), parse_up(table.get("up", self.up))
+        return None if self.place is None else Placement.parse(self.place), parse_up(self.up)
+
     def to_json(self) -> dict[str, Any]:
         """Return what was declared (Nones left out), for the report and the job's key."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["sources"] = [str(p) for p in self.sources]
         values["properties"] = dict(self.properties)
-        return {k: v for k, v in values.items() if v is not None and v != "" and v != {}}
+        values["models"] = [dict(table) for table in self.models]
+        return {k: v for k, v in values.items() if v is not None and v not in ("", {}, [])}
 
 
 def parse_memory(text: str) -> int:
@@ -138,7 +162,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: {name} = {value!r} is not {_TYPES.get(name, _TEXT)[1]}")
     if "sources" in data:
         data["sources"] = tuple(path.parent / s for s in data["sources"])
+    if "models" in data:
+        data["models"] = tuple(_model(path, table) for table in data["models"])
+        data.setdefault("sources", tuple(Path(table["source"]) for table in data["models"]))
     return data
+
+
+def _model(path: Path, table: Any) -> dict[str, Any]:
+    source = table.get("source") if isinstance(table, dict) else None
+    if not isinstance(source, str):
+        raise ConfigError(f'{path}: a model needs its file: source = "a.glb", not {table!r}')
+    if unknown := sorted(set(table) - {"source", "lon", "lat", "height", "heading", "scale", "up"}):
+        raise ConfigError(f"{path}: unknown names in [[models]]: {', '.join(unknown)}")
+    return {**table, "source": str(path.parent / source)}
 
 
 def _is_of_type(name: str, value: Any) -> bool:

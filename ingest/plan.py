@@ -115,7 +115,8 @@ class Plan:
     def read_options(self, index: int) -> ReadOptions:
         """Return how source `index` is to be read."""
         crs = self.options.assume_crs if self.crs_assumed[index] else self.options.crs
-        return ReadOptions(crs, self.options.encoding, self.layers[index].name)
+        place, up = self.options.placement(self.sources[index].path)
+        return ReadOptions(crs, self.options.encoding, self.layers[index].name, place, up)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan for ``cim plan --json`` and the report."""
@@ -178,10 +179,17 @@ def make_plan(options: IngestOptions) -> Plan:
 
 
 def _look(path: Path, options: IngestOptions) -> tuple[SourceInfo, LayerInfo, bool]:
-    info, layer = _look_as(path, ReadOptions(options.crs, options.encoding, options.layer))
+    place, up = options.placement(path)
+    given = ReadOptions(options.crs, options.encoding, options.layer, place, up)
+    info, layer = _look_as(path, given)
+    if (place or up) and info.reader != "model":
+        raise ConfigError(
+            f"{path} is read by the {info.reader} reader: only OBJ and glTF models have a "
+            "placement (--place, --up)"
+        )
     if layer.ref is not None or options.assume_crs is None:
         return info, layer, False
-    return *_look_as(path, ReadOptions(options.assume_crs, options.encoding, options.layer)), True
+    return *_look_as(path, replace(given, crs=options.assume_crs)), True
 
 
 def _look_as(path: Path, options: ReadOptions) -> tuple[SourceInfo, LayerInfo]:

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from ingest.manifest import IngestOptions, merge_options, read_manifest
+from ingest.plan import make_plan
 from ingest.readers.gltf import read_gltf
 from ingest.readers.obj import read_obj
 from ingest.readers.parts import Model, Part
@@ -341,6 +343,38 @@ def test_a_placement_is_read_longitude_first() -> None:
 def test_a_placement_that_means_no_place_is_a_usage_error(text: str) -> None:
     with pytest.raises(ConfigError):
         Placement.parse(text)
+
+
+def test_a_manifest_places_each_model_beside_it(tmp_path: Path) -> None:
+    manifest = tmp_path / "校园.toml"
+    manifest.write_text(
+        'id = "campus"\nup = "z"\n'
+        '[[models]]\nsource = "a.glb"\nlon = 114.3\nlat = 30.6\nheight = 20\nup = "y"\n'
+        '[[models]]\nsource = "b.obj"\nlon = 114.31\nlat = 30.6\nheight = 21\nheading = 45\n',
+        "utf-8",
+    )
+    options = merge_options({}, read_manifest(manifest))
+    assert options.sources == (tmp_path / "a.glb", tmp_path / "b.obj")
+    assert options.placement(tmp_path / "a.glb") == (Placement(114.3, 30.6, 20.0), "y")
+    assert options.placement(tmp_path / "b.obj") == (Placement(114.31, 30.6, 21.0, 45.0), "z")
+    json.dumps(options.to_json())
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["lon = 114\nlat = 30\nheight = 0", 'source = "a.glb"\nlon = 114', 'source = "a"\nx = 1'],
+)
+def test_a_model_that_is_told_too_little_is_a_usage_error(tmp_path: Path, table: str) -> None:
+    manifest = tmp_path / "m.toml"
+    manifest.write_text('id = "a"\n[[models]]\n' + table, "utf-8")
+    with pytest.raises(ConfigError):
+        merge_options({}, read_manifest(manifest))
+
+
+def test_a_placement_of_what_is_no_model_is_a_usage_error(tmp_path: Path) -> None:
+    footprints = Path(__file__).parent.parent / "data" / "wuhan_buildings.geojson"
+    with pytest.raises(ConfigError, match="only OBJ and glTF"):
+        make_plan(IngestOptions(sources=(footprints,), id="a", place="114,30,0"))
 
 
 def test_a_table_that_lacks_a_number_is_a_usage_error() -> None:
