@@ -37,10 +37,12 @@ def rectangles(
     for c in range(count):
         first, last = start[members[c]], start[members[c + 1]]
         # Whole millimetres make the hull exact.
-        hull = widened(
-            np.rint(xy[first:last, 0] * 1e3).astype(np.int64),
-            np.rint(xy[first:last, 1] * 1e3).astype(np.int64),
-        )
+        x = np.empty(last - first, dtype=np.int64)
+        y = np.empty(last - first, dtype=np.int64)
+        for i in range(first, last):
+            x[i - first] = np.int64(np.rint(xy[i, 0] * 1e3))
+            y[i - first] = np.int64(np.rint(xy[i, 1] * 1e3))
+        hull = widened(x, y)
         cx, cy, ux, uy, a, b = _least_rectangle(hull)
         total = 0.0
         for n in range(members[c], members[c + 1]):

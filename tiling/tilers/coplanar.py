@@ -163,10 +163,12 @@ def _wall_levels(  # type: ignore[no-untyped-def]
                     continue
                 if count == len(pairs):
                     longer = np.empty((2 * count, 2), dtype=np.int64)
-                    longer[:count] = pairs
+                    for k in range(count):
+                        longer[k, 0], longer[k, 1] = pairs[k, 0], pairs[k, 1]
                     pairs = longer
                 behind = rank[polygon[i]] > rank[polygon[j]]
-                pairs[count, 0], pairs[count, 1] = (i, j) if behind else (j, i)
+                pairs[count, 0] = i if behind else j
+                pairs[count, 1] = j if behind else i
                 count += 1
     level = np.zeros(len(low), dtype=np.int64)
     changed = True
@@ -239,18 +241,17 @@ def _roof_levels(  # type: ignore[no-untyped-def]
                             inside[k, 0], inside[k, 1] = _place_inside(
                                 high, ring_start, polygon_start[k], polygon_start[k + 1]
                             )
-                    if _covers(high, ring_start, polygon_start, i, inside[j]) or _covers(
-                        high, ring_start, polygon_start, j, inside[i]
-                    ):
+                    if _covers(
+                        high, ring_start, polygon_start, i, inside[j, 0], inside[j, 1]
+                    ) or _covers(high, ring_start, polygon_start, j, inside[i, 0], inside[i, 1]):
                         level[i] = wanted
                         changed = True
     return level
 
 
 @njit(cache=True)
-def _covers(high, ring_start, polygon_start, polygon, place):  # type: ignore[no-untyped-def]
+def _covers(high, ring_start, polygon_start, polygon, x, y):  # type: ignore[no-untyped-def]
     """Say whether a place is inside a polygon (even-odd rule)."""
-    x, y = place
     odd = False
     for ring in range(polygon_start[polygon], polygon_start[polygon + 1]):
         begin, end = ring_start[ring], ring_start[ring + 1]
@@ -267,8 +268,10 @@ def _covers(high, ring_start, polygon_start, polygon, place):  # type: ignore[no
 def _place_inside(high, ring_start, first, last):  # type: ignore[no-untyped-def]
     """Return a place inside a polygon: the middle of its widest stretch halfway up."""
     begin, end = ring_start[first], ring_start[last]
+    lowest = highest = high[begin, 1]
+    for i in range(begin, end):
+        lowest, highest = min(lowest, high[i, 1]), max(highest, high[i, 1])
     # Between whole numbers no corner is met.
-    lowest, highest = high[begin:end, 1].min(), high[begin:end, 1].max()
     y = np.floor((lowest + highest) / 2.0) + 0.5
     crossings = np.empty(end - begin)
     count = 0
@@ -277,11 +280,16 @@ def _place_inside(high, ring_start, first, last):  # type: ignore[no-untyped-def
             b = a + 1 if a + 1 < ring_start[ring + 1] else ring_start[ring]
             if (high[a, 1] > y) != (high[b, 1] > y):
                 part = (y - high[a, 1]) / (high[b, 1] - high[a, 1])
-                crossings[count] = high[a, 0] + part * (high[b, 0] - high[a, 0])
+                crossing = high[a, 0] + part * (high[b, 0] - high[a, 0])
+                # Inserted where it belongs: there are few.
+                k = count
+                while k > 0 and crossings[k - 1] > crossing:
+                    crossings[k] = crossings[k - 1]
+                    k -= 1
+                crossings[k] = crossing
                 count += 1
     # A polygon without height is inside nothing.
     x, widest = -1.0, -1.0
-    crossings = np.sort(crossings[:count])
     for k in range(0, count - 1, 2):
         if crossings[k + 1] - crossings[k] > widest:
             widest = crossings[k + 1] - crossings[k]

@@ -205,6 +205,31 @@ def _turn(x, y, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _sorted_order(x, y):  # type: ignore[no-untyped-def]
+    """Return the order by x, then y. A Shell sort: NumPy's takes Numba seconds to compile."""
+    count = len(x)
+    order = np.empty(count, dtype=np.int64)
+    for k in range(count):
+        order[k] = k
+    gap = 1
+    while gap < count // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for k in range(gap, count):
+            moving = order[k]
+            j = k
+            while j >= gap:
+                other = order[j - gap]
+                if x[other] < x[moving] or (x[other] == x[moving] and y[other] <= y[moving]):
+                    break
+                order[j] = other
+                j -= gap
+            order[j] = moving
+        gap //= 3
+    return order
+
+
+@njit(cache=True)
 def widened(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return a hull of integer points that is never without area.
 
@@ -215,8 +240,13 @@ def widened(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.int64]:
         (H, 3) int64, H >= 3, counter-clockwise: x, y and the point each corner came from. Points
         on a line get a third corner one unit aside.
     """
-    order = np.argsort((x << 32) + y)
-    hull = convex_hull(x[order], y[order])
+    count = len(x)
+    order = _sorted_order(x, y)
+    sorted_x = np.empty(count, dtype=np.int64)
+    sorted_y = np.empty(count, dtype=np.int64)
+    for k in range(count):
+        sorted_x[k], sorted_y[k] = x[order[k]], y[order[k]]
+    hull = convex_hull(sorted_x, sorted_y)
     out = np.empty((max(3, len(hull)), 3), dtype=np.int64)
     for k in range(len(hull)):
         source = order[hull[k]]
@@ -275,8 +305,8 @@ def snap(
             for i in range(ring_start[ring], ring_start[ring + 1]):
                 if count > begin and _same(low, high, i, source[count - 1]):
                     continue
-                out_low[count] = low[i]
-                out_high[count] = high[i]
+                for k in range(3):
+                    out_low[count, k], out_high[count, k] = low[i, k], high[i, k]
                 source[count] = i
                 count += 1
             while count > begin + 1 and _same(low, high, source[count - 1], source[begin]):
@@ -284,20 +314,7 @@ def snap(
             area = double_area(out_high, begin, count)
             if ring == shell:
                 if area <= 0:
-                    hull = widened(out_high[begin:count, 0].copy(), out_high[begin:count, 1].copy())
-                    came = source[begin:count].copy()
-                    count = begin
-                    for k in range(len(hull)):
-                        i = came[hull[k, 2]]
-                        dx, dy = hull[k, 0] - high[i, 0], hull[k, 1] - high[i, 1]
-                        out_high[count] = high[i]
-                        out_low[count] = low[i]
-                        out_high[count, 0] += dx
-                        out_high[count, 1] += dy
-                        out_low[count, 0] += dx
-                        out_low[count, 1] += dy
-                        source[count] = i
-                        count += 1
+                    count = _mended(low, high, out_low, out_high, source, begin, count)
             elif area >= 0:
                 count = begin
                 continue
@@ -311,6 +328,26 @@ def snap(
         rings[: made + 1].copy(),
         starts,
     )
+
+
+@njit(cache=True)
+def _mended(low, high, out_low, out_high, source, begin, end):  # type: ignore[no-untyped-def]
+    """Replace points `begin` to `end` - 1 by their hull, widened; return where it ends."""
+    x = np.empty(end - begin, dtype=np.int64)
+    y = np.empty(end - begin, dtype=np.int64)
+    came = np.empty(end - begin, dtype=np.int64)
+    for k in range(end - begin):
+        x[k], y[k] = out_high[begin + k, 0], out_high[begin + k, 1]
+        came[k] = source[begin + k]
+    hull = widened(x, y)
+    for k in range(len(hull)):
+        i, at = came[hull[k, 2]], begin + k
+        source[at] = i
+        for axis in range(3):
+            moved = hull[k, axis] - high[i, axis] if axis < 2 else 0
+            out_high[at, axis] = high[i, axis] + moved
+            out_low[at, axis] = low[i, axis] + moved
+    return begin + len(hull)
 
 
 @njit(cache=True)
