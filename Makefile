@@ -37,7 +37,7 @@ bench: setup $(STAMPS)/bench
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(PORTAL)/node_modules $(PORTAL)/static tests/node/node_modules data/demo dist
+	rm -rf $(VENV) $(PORTAL)/node_modules $(PORTAL)/static tests/node/node_modules benchmarks/node/node_modules data/demo dist
 
 # A stamp is newer than what it was made from, so a second `make setup` does nothing.
 $(STAMPS)/python: pyproject.toml constraints.txt
@@ -59,8 +59,10 @@ $(STAMPS)/node-tests: tests/node/package.json tests/node/package-lock.json
 	npm ci --prefix tests/node --no-audit --no-fund --loglevel=error
 	mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/bench: pyproject.toml
+$(STAMPS)/bench: pyproject.toml benchmarks/node/package.json benchmarks/node/package-lock.json
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group bench
+	npm ci --prefix benchmarks/node --no-audit --no-fund --loglevel=error
+	@command -v draco_encoder >/dev/null || { $(call apt,draco); }
 	mkdir -p $(STAMPS) && touch $@
 
 # The browser test needs Chromium and a font with Chinese glyphs; nothing else comes from apt.

@@ -5,7 +5,30 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmarks import solids
+from benchmarks.bench import Contestant
+
 BIN = Path(sys.executable).parent
+NODE = Path(__file__).parent / "node" / "node_modules" / ".bin"
+
+
+def solids_to_tiles(folder: Path, count: int) -> dict[str, Contestant]:
+    """3D Tiles from ready-made solids of the same city, for none of them extrudes footprints.
+
+    None keeps attributes or a level of detail of buildings: py3dtiles makes b3dm of 20 buildings
+    without ids; obj2tiles simplifies the city as one mesh, Draco inside, no ids (it runs
+    ``draco_encoder``, Debian package draco); obj23dtiles makes one b3dm of everything.
+    """
+    wkb, obj = solids.wkb_folder(folder, count), solids.obj_file(folder, count)
+    return {
+        "py3dtiles export": lambda out: [BIN / "py3dtiles", "export", "-d", wkb, "-s", out],
+        "obj2tiles": lambda out: [
+            BIN / "obj2tiles", obj, out / "tiles", "--lon", "113.4", "--lat", "31.7", "--no-viewer",
+        ],
+        "obj23dtiles": lambda out: [
+            NODE / "obj23dtiles", "-i", obj, "-o", out / "city.b3dm", "--tileset", "--b3dm",
+        ],
+    }  # fmt: skip
 
 
 def tippecanoe(source: Path, out: Path) -> list[str]:
