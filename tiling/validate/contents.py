@@ -42,12 +42,13 @@ class Content:
     features: int = 0
 
 
-def read_content(data: bytes, depth: int = 0) -> Content:
+def read_content(data: bytes, depth: int = 0, second_opinion: bool = False) -> Content:
     """Read a content by what it begins with, not by its name.
 
     Args:
         data: decoded bytes.
         depth: how many composites it lies in.
+        second_opinion: let py3dtiles read b3dm and pnts too; takes 200 times as long.
 
     Raises:
         FormatError: it is none of them, truncated, or points outside of itself.
@@ -56,7 +57,10 @@ def read_content(data: bytes, depth: int = 0) -> Content:
     if magic == b"glTF":
         return _glb(data)
     if magic in (b"b3dm", b"i3dm", b"pnts"):
-        return _tables(data, magic.decode())
+        content, end = _tables(data, magic.decode())
+        if second_opinion:
+            _second_opinion(data[:end], content)
+        return content
     if magic == b"cmpt":
         return _composite(data, depth)
     if not data:
@@ -110,8 +114,8 @@ def _header(data: bytes, nbytes: int) -> int:
     return int(claimed)
 
 
-def _tables(data: bytes, kind: str) -> Content:
-    """Read b3dm, i3dm and pnts: a feature table, a batch table, and for the first two a model."""
+def _tables(data: bytes, kind: str) -> tuple[Content, int]:
+    """Read b3dm, i3dm and pnts: two tables, and for the first two a model; and where it ends."""
     start = 32 if kind == "i3dm" else 28
     end = _header(data, start)
     content = Content(kind)
@@ -139,8 +143,7 @@ def _tables(data: bytes, kind: str) -> Content:
         if (len(data) - len(body) - (len(data) - end)) % 8:
             content.doubts.append("its model does not begin at a multiple of 8 bytes")
         _merge(content, _model(body, content))
-    _second_opinion(data[:end], kind, content)
-    return content
+    return content, end
 
 
 def _table(text: bytes, what: str) -> dict[str, Any]:
@@ -287,9 +290,9 @@ def _buffers(document: dict[str, Any], binary: bytes | None, content: Content) -
             raise FormatError(f"an accessor leaves its buffer view: {accessor}")
 
 
-def _second_opinion(data: bytes, kind: str, content: Content) -> None:
+def _second_opinion(data: bytes, content: Content) -> None:
     """Let py3dtiles read b3dm and pnts; what it refuses beyond our own reading is a doubt."""
-    if kind == "i3dm" or any("glTF 1" in doubt for doubt in content.doubts):
+    if content.format == "i3dm" or any("glTF 1" in doubt for doubt in content.doubts):
         return
     # Takes a second to import, and only those who import old tilesets need it.
     from py3dtiles.exceptions import Py3dtilesException
@@ -298,7 +301,7 @@ def _second_opinion(data: bytes, kind: str, content: Content) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            (B3dm if kind == "b3dm" else Pnts).from_bytes(data)
+            (B3dm if content.format == "b3dm" else Pnts).from_bytes(data)
     except (
         Py3dtilesException, ValueError, KeyError, IndexError, TypeError, AttributeError,
         struct.error, NotImplementedError,
