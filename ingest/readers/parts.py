@@ -109,4 +109,5 @@ def linear(srgb: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return (..., 3) sRGB of 0 to 1 as linear bytes (IEC 61966-2-1)."""
     c = np.clip(srgb, 0.0, 1.0)
     value = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-    return np.rint(value * 255).astype(np.uint8)
+    linear_bytes: NDArray[np.uint8] = np.rint(value * 255).astype(np.uint8)
+    return linear_bytes
