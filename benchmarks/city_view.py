@@ -42,7 +42,8 @@ def see(data: Path, asset: str, pictures: Path, log: Path) -> dict[str, Any]:
                 f"({nbytes / 1e6:.2f} since opening), last tile after {sight.last_tile_s:6.2f} s, "
                 f"drawn {sight.seconds:6.2f} s; on screen {sight.selected} tiles, "
                 f"{sight.triangles:,} triangles, errors {sight.errors_m} m; "
-                f"{sight.memory_mb:.0f} MB, {sight.frame_ms:.0f} ms a frame; {len(trouble)} troubles",
+                f"{sight.memory_mb:.0f} MB, {sight.frame_ms:.0f} ms a frame; "
+                f"{len(trouble)} troubles",
                 flush=True,
             )
     return result
