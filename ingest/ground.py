@@ -26,7 +26,7 @@ _PLACES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class TerrainGround:
-    """Lowest ground along the outline of each footprint, so that no wall floats.
+    """Lowest and highest ground along the outline of each footprint, so that no wall floats.
 
     Outlines are sampled at the pixels they cross and not at their corners alone: along a wall
     the ground may be metres lower than at both of its ends.
@@ -34,32 +34,42 @@ class TerrainGround:
     Attributes:
         elevation: the DEM of the terrain asset.
         vertical: its vertical datum.
-        findings: counts the footprints that reach outside the DEM.
     """
 
     elevation: ElevationSource
     vertical: VerticalDatum
-    findings: Findings
 
-    def __call__(self, footprints: NDArray[np.object_]) -> NDArray[np.float64]:
-        """Return the (N,) ellipsoidal heights under N footprints in lon/lat degrees."""
+    def __call__(
+        self, footprints: NDArray[np.object_], findings: Findings
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return (N,) lowest and (N,) highest ellipsoidal heights along N outlines, metres.
+
+        Args:
+            footprints: (N,) polygons in lon/lat degrees, N > 0.
+            findings: counts the footprints that reach outside the DEM.
+        """
         step_deg = self.elevation.resolution_deg / _SAMPLES_A_PIXEL
         places = shapely.get_num_coordinates(footprints) + shapely.length(footprints) / step_deg
         chunk = (np.cumsum(places) // _PLACES).astype(np.int64)
         start = np.flatnonzero(np.append(True, chunk[1:] != chunk[:-1]))
         parts = np.split(footprints, start[1:])
-        return np.concatenate([self._lowest(part, step_deg) for part in parts])
+        ranges = [self._range(part, step_deg, findings) for part in parts]
+        lowest, highest = (np.concatenate(ends) for ends in zip(*ranges, strict=True))
+        return lowest, highest
 
-    def _lowest(self, footprints: NDArray[np.object_], step_deg: float) -> NDArray[np.float64]:
+    def _range(
+        self, footprints: NDArray[np.object_], step_deg: float, findings: Findings
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         outlines = shapely.segmentize(shapely.force_2d(footprints), step_deg)
         points, owner = shapely.get_coordinates(outlines, return_index=True)
         lon, lat = np.ascontiguousarray(points.T)
         height = self.elevation.sample(lon, lat)
         outside = ~np.isfinite(height)
         lowest = np.full(len(footprints), np.inf)
+        highest = np.full(len(footprints), -np.inf)
         beyond = np.zeros(len(footprints), dtype=bool)
         beyond[owner[outside]] = True
-        self.findings.add(
+        findings.add(
             "ground-outside-terrain",
             "assumption",
             "outlines that leave the terrain's data stand at 0 m of its vertical datum, as the "
@@ -68,7 +78,8 @@ class TerrainGround:
         )
         ellipsoidal = np.where(outside, 0.0, height) + self.vertical.separation(lon, lat)
         np.minimum.at(lowest, owner, ellipsoidal)
-        return lowest
+        np.maximum.at(highest, owner, ellipsoidal)
+        return lowest, highest
 
 
 def terrain_data(catalog: Catalog, terrain_id: str) -> tuple[str, str, VerticalDatum]:
@@ -88,11 +99,9 @@ def terrain_data(catalog: Catalog, terrain_id: str) -> tuple[str, str, VerticalD
     )
 
 
-def open_ground(
-    workspace: Workspace, catalog: Catalog, terrain_id: str, findings: Findings
-) -> TerrainGround:
+def open_ground(workspace: Workspace, catalog: Catalog, terrain_id: str) -> TerrainGround:
     """Open the DEM of a terrain asset for sampling."""
     path, _, vertical = terrain_data(catalog, terrain_id)
     reader = open_source(workspace.root / path, ReadOptions())
     assert isinstance(reader, RasterReader)
-    return TerrainGround(reader.elevation(vertical), vertical, findings)
+    return TerrainGround(reader.elevation(vertical), vertical)

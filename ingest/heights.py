@@ -9,9 +9,9 @@ plus a column that says where the height came from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,13 @@ import shapely
 from numpy.typing import NDArray
 
 from ingest.manifest import IngestOptions
-from tiling.batches import BASE_COLUMN, HEIGHT_COLUMN, HEIGHT_SOURCE_COLUMN, FeatureBatch
+from tiling.batches import (
+    BASE_COLUMN,
+    HEIGHT_COLUMN,
+    HEIGHT_SOURCE_COLUMN,
+    SKIRT_COLUMN,
+    FeatureBatch,
+)
 from tiling.errors import FieldInvalid
 from tiling.findings import Findings
 from tiling.geoid import VerticalDatum
@@ -43,7 +49,18 @@ FLOORS_NAMES = (
 MISMATCH_M = 0.5
 
 Floats = NDArray[np.float64]
-Ground = Callable[[NDArray[np.object_]], Floats]
+# Decimals of metres that are kept: a millimetre; noise below it only costs bytes.
+_DECIMALS = 3
+
+
+class Ground(Protocol):
+    """The ground of a terrain; picklable, so that workers can ask it."""
+
+    def __call__(
+        self, footprints: NDArray[np.object_], findings: Findings
+    ) -> tuple[Floats, Floats]:
+        """Return (N,) lowest and (N,) highest ellipsoidal heights along N outlines, metres."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +217,10 @@ class HeightResolver:
         columns: which column means what.
         rule: what stands in for missing heights.
         vertical: datum of roof and ground elevations.
-        ground: (N,) footprints -> (N,) ellipsoidal ground heights from a terrain; None without.
+        ground: the terrain on which the buildings stand; None without.
         policy: what to do with missing and impossible heights.
         source: for messages.
-        findings: receives every default, drop and mismatch.
+        findings: what calls of the resolver itself report to.
     """
 
     columns: HeightColumns
@@ -215,10 +232,21 @@ class HeightResolver:
     findings: Findings
 
     def __call__(self, batch: FeatureBatch) -> FeatureBatch:
-        """Return the batch with `BASE_COLUMN`, `HEIGHT_COLUMN`, `HEIGHT_SOURCE_COLUMN`.
+        """Resolve a batch, reporting to the resolver's own findings."""
+        return self.resolve(batch, self.findings)
+
+    def resolve(self, batch: FeatureBatch, findings: Findings) -> FeatureBatch:
+        """Return the batch with base, height, the height's origin and the skirt.
+
+        The columns are `BASE_COLUMN`, `HEIGHT_COLUMN`, `SKIRT_COLUMN` (float64 metres, to the
+        millimetre) and `HEIGHT_SOURCE_COLUMN`. The skirt is the relief of the terrain along the
+        outline; 0 without a terrain and for parts that begin above the ground. Elevations turn
+        ellipsoidal with the geoid at the centroid. Nothing of the resolver changes, so that
+        workers may resolve batches in any order.
 
         Args:
             batch: footprints in lon/lat degrees.
+            findings: receives every default, drop and mismatch.
 
         Raises:
             FieldInvalid: impossible heights under a policy that refuses them.
@@ -236,11 +264,11 @@ class HeightResolver:
         }
         points = shapely.centroid(batch.geometry)
         separation = self.vertical.separation(shapely.get_x(points), shapely.get_y(points))
-        base = self._base(batch, read["ground"], separation)
-        height, origin = self._height(batch, read, base, separation)
+        base, skirt = self._base(batch, read["ground"], separation, findings)
+        height, origin = self._height(batch, read, base, separation, findings)
         part = np.where(np.isfinite(read["part_base"]), np.maximum(read["part_base"], 0.0), 0.0)
         above = part < height  # a part that begins above its own top says nothing useful
-        self.findings.add(
+        findings.add(
             "part-base-above-top",
             "repair",
             f"{self.columns.part_base!r} is not below the top of the building: taken as 0",
@@ -249,18 +277,22 @@ class HeightResolver:
         )
         part = np.where(above, part, 0.0)
         batch = (
-            batch.with_column(BASE_COLUMN, base + part)
-            .with_column(HEIGHT_COLUMN, height - part)
+            batch.with_column(BASE_COLUMN, np.round(base + part, _DECIMALS))
+            .with_column(HEIGHT_COLUMN, np.round(height - part, _DECIMALS))
+            .with_column(SKIRT_COLUMN, np.round(np.where(part > 0, 0.0, skirt), _DECIMALS))
             .with_column(HEIGHT_SOURCE_COLUMN, pa.array(origin, type=pa.string()))
         )
         return batch.take(origin != "dropped") if (origin == "dropped").any() else batch
 
-    def _base(self, batch: FeatureBatch, ground: Floats, separation: Floats) -> Floats:
+    def _base(
+        self, batch: FeatureBatch, ground: Floats, separation: Floats, findings: Findings
+    ) -> tuple[Floats, Floats]:
         if self.ground is not None:
-            return self.ground(batch.geometry)
+            lowest, highest = self.ground(batch.geometry, findings)
+            return lowest, highest - lowest
         missing = ~np.isfinite(ground)
         if self.columns.ground is not None:
-            self.findings.add(
+            findings.add(
                 "base-missing",
                 "assumption",
                 f"no ground elevation in {self.columns.ground!r}: 0 m in the vertical datum taken",
@@ -268,17 +300,22 @@ class HeightResolver:
                 batch.ids[missing].tolist(),
             )
         else:
-            self.findings.add(
+            findings.add(
                 "base-zero",
                 "assumption",
                 "neither a terrain nor ground elevations: buildings stand at 0 m of the vertical "
                 "datum",
                 len(batch),
             )
-        return np.where(missing, 0.0, ground) + separation
+        return np.where(missing, 0.0, ground) + separation, np.zeros(len(batch))
 
     def _height(
-        self, batch: FeatureBatch, read: Mapping[str, Floats], base: Floats, separation: Floats
+        self,
+        batch: FeatureBatch,
+        read: Mapping[str, Floats],
+        base: Floats,
+        separation: Floats,
+        findings: Findings,
     ) -> tuple[Floats, NDArray[np.object_]]:
         height = read["height"].copy()
         origin = np.full(len(batch), "field", dtype=object)
@@ -289,7 +326,7 @@ class HeightResolver:
         elif self.columns.roof is not None and self.columns.ground is not None:
             gap = np.abs(read["roof"] - read["ground"] - height)
             off = gap > MISMATCH_M  # NaN compares false: unknown is no mismatch
-            self.findings.add(
+            findings.add(
                 "height-mismatch",
                 "warning",
                 f"|roof − ground − height| exceeds {MISMATCH_M} m: the height column was taken",
@@ -298,7 +335,7 @@ class HeightResolver:
             )
         unknown = ~np.isfinite(height) | (height == 0)
         impossible = ~unknown & ((height < 0) | (height > self.rule.max_m))
-        self._judge(batch, height, unknown, impossible)
+        self._judge(batch, height, unknown, impossible, findings)
         replace = unknown | impossible
         if not replace.any():
             return height, origin
@@ -306,7 +343,7 @@ class HeightResolver:
             origin[replace] = "dropped"
             height[replace] = 1.0
             return height, origin
-        return self._defaults(batch, height, origin, replace, read["floors"])
+        return self._defaults(batch, height, origin, replace, read["floors"], findings)
 
     def _judge(
         self,
@@ -314,6 +351,7 @@ class HeightResolver:
         height: Floats,
         unknown: NDArray[np.bool_],
         impossible: NDArray[np.bool_],
+        findings: Findings,
     ) -> None:
         name = self.columns.height or self.columns.roof
         bad = impossible if self.policy is None else impossible | unknown
@@ -328,7 +366,7 @@ class HeightResolver:
                 "(a height by storeys, class or rule) or --bad-heights drop",
             )
         if self.policy == "drop":
-            self.findings.add(
+            findings.add(
                 "height-dropped",
                 "drop",
                 f"no possible height in {name!r}: the feature was left out",
@@ -336,7 +374,7 @@ class HeightResolver:
                 batch.ids[bad].tolist(),
             )
         elif self.policy == "default":
-            self.findings.add(
+            findings.add(
                 "height-impossible",
                 "warning",
                 f"negative or above {self.rule.max_m:g} m in {name!r}: replaced by a default",
@@ -351,6 +389,7 @@ class HeightResolver:
         origin: NDArray[np.object_],
         replace: NDArray[np.bool_],
         floors: Floats,
+        findings: Findings,
     ) -> tuple[Floats, NDArray[np.object_]]:
         by_class = self._class_heights(batch)
         by_floors = np.where((floors >= 1) & (floors <= 250), floors, np.nan)
@@ -364,7 +403,7 @@ class HeightResolver:
             hit = replace & np.isfinite(values)
             height[hit], origin[hit] = values[hit], word
             replace = replace & ~hit
-            self.findings.add(
+            findings.add(
                 f"height-by-{word}",
                 "assumption",
                 f"no height: {meaning} taken",

@@ -215,7 +215,7 @@ def _resolver(
     assert plan.columns is not None
     ground = None
     if plan.options.terrain is not None:
-        ground = open_ground(workspace, catalog, plan.options.terrain, findings)
+        ground = open_ground(workspace, catalog, plan.options.terrain)
     return HeightResolver(
         columns=plan.columns,
         rule=rule,
