@@ -127,19 +127,26 @@ class Catalog:
 
     # Changes
 
-    def publish(self, item: Item, version: NewVersion) -> Version:
+    def publish(self, item: Item, version: NewVersion, *, after: int | None = None) -> Version:
         """Make a version current, and the asset if it is new, in one transaction.
 
         Args:
             item: what the owner says about the asset; replaces what was said before.
             version: the version; its stores must be committed already.
+            after: number of the version that must still be current; None: any may be.
 
         Raises:
-            NotFound: the collection does not exist.
-            Conflict: the asset exists and is of another kind.
+            NotFound: the collection does not exist, or the asset that was to be updated.
+            Conflict: the asset exists and is of another kind, or another version has become
+                current.
         """
         now = self._now()
         with writing(self._engine) as connection:
+            if after is not None and (current := _item(connection, item.id).current) != after:
+                raise Conflict(
+                    f"version {current} of {item.id!r} was published meanwhile, this one was made "
+                    f"from version {after}: run the same command again"
+                )
             if not self._upsert(connection, item, now):
                 events.append(connection, now, "create", item.id, None, {"item": item.metadata()})
             number = _next_number(connection, item.id)

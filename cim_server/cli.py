@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,12 +23,14 @@ import orjson
 import typer
 
 from catalog.records import Item, StoreRef, Version
+from cim_server.declared import Declared, declares, given, options_of
 from cim_server.progress import ConsoleProgress
 from ingest.heights import HeightRule
-from ingest.manifest import merge_options, parse_memory, read_manifest
+from ingest.manifest import merge_options, parse_memory
 from ingest.plan import make_plan
 from ingest.report import Report
-from ingest.run import IngestFailed, Resources, ingest
+from ingest.run import IngestFailed, Resources, ingest, update
+from ingest.update import Deletions
 from ingest.workspace import Workspace
 from styles import load_style
 from tiling.errors import CimError, ConfigError, NotFound
@@ -47,18 +50,6 @@ DataOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DEFAULT_DATA = Path("data")
 
-SourcesArgument = Annotated[
-    list[Path] | None, typer.Argument(metavar="SOURCE...", help="Files or folders.")
-]
-TextOption = Annotated[str | None, typer.Option()]
-
-
-def _declared(**values: Any) -> dict[str, Any]:
-    manifest_path = values.pop("manifest")
-    manifest = read_manifest(manifest_path) if manifest_path else {}
-    values["sources"] = tuple(values.pop("sources") or ())
-    return {"declared": values, "manifest": manifest}
-
 
 def _emit(value: Any) -> None:
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
@@ -76,44 +67,17 @@ def _resources(memory: str, workers: int | None, executor: str) -> Resources:
 
 
 @app.command("plan")
+@declares
 def plan_command(
-    sources: SourcesArgument = None,
-    id: TextOption = None,
-    kind: TextOption = None,
-    title: TextOption = None,
-    collection: TextOption = None,
-    layer: TextOption = None,
-    crs: TextOption = None,
-    assume_crs: TextOption = None,
-    vertical: TextOption = None,
-    assume_vertical: TextOption = None,
-    encoding: TextOption = None,
-    height_field: TextOption = None,
-    base_field: TextOption = None,
-    roof_field: TextOption = None,
-    floors_field: TextOption = None,
-    height_mode: TextOption = None,
-    bad_heights: TextOption = None,
-    min_zoom: Annotated[int | None, typer.Option(min=0, max=24)] = None,
-    max_zoom: Annotated[int | None, typer.Option(min=0, max=24)] = None,
-    terrain: TextOption = None,
-    place: TextOption = None,
-    up: TextOption = None,
-    area: TextOption = None,
-    attribution: TextOption = None,
-    manifest: Annotated[Path | None, typer.Option()] = None,
-    data: DataOption = DEFAULT_DATA,
-    as_json: JsonOption = False,
+    declared: Declared, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False
 ) -> None:
     """Say what an ingest would do: layers, frames, steps, tiles, bytes, refusals. Writes nothing.
 
     Exit code 3 when the ingest would be refused.
     """
-    values = dict(locals())
-    as_json, _ = values.pop("as_json"), values.pop("data")
-    values["id"] = id or (sources[0].stem if sources else None)
-    options = merge_options(**_declared(**values))
-    plan = make_plan(options)
+    sources = declared["sources"]
+    declared["id"] = declared["id"] or (sources[0].stem if sources else None)
+    plan = make_plan(options_of(declared))
     if as_json:
         _emit(plan.to_json())
     else:
@@ -145,33 +109,22 @@ def _print_plan(plan: dict[str, Any]) -> None:
 
 
 @app.command("ingest")
+@declares
 def ingest_command(
-    sources: SourcesArgument = None,
-    id: TextOption = None,
-    kind: TextOption = None,
-    title: TextOption = None,
-    collection: TextOption = None,
-    description: TextOption = None,
-    layer: TextOption = None,
-    crs: TextOption = None,
-    assume_crs: TextOption = None,
-    vertical: TextOption = None,
-    assume_vertical: TextOption = None,
-    encoding: TextOption = None,
-    height_field: TextOption = None,
-    base_field: TextOption = None,
-    roof_field: TextOption = None,
-    floors_field: TextOption = None,
-    height_mode: TextOption = None,
-    bad_heights: TextOption = None,
-    min_zoom: Annotated[int | None, typer.Option(min=0, max=24)] = None,
-    max_zoom: Annotated[int | None, typer.Option(min=0, max=24)] = None,
-    terrain: TextOption = None,
-    place: TextOption = None,
-    up: TextOption = None,
-    area: TextOption = None,
-    attribution: TextOption = None,
-    manifest: Annotated[Path | None, typer.Option()] = None,
+    declared: Declared,
+    update_only: Annotated[
+        bool, typer.Option("--update", help="SOURCE holds changed and added features only.")
+    ] = False,
+    delete: Annotated[
+        list[str] | None, typer.Option(help="With --update: key of a feature to delete.")
+    ] = None,
+    delete_file: Annotated[
+        Path | None, typer.Option(help="With --update: file of such keys, one a line.")
+    ] = None,
+    delete_area: Annotated[
+        str | None,
+        typer.Option(help="With --update: west,south,east,north; SOURCE replaces what lies there."),
+    ] = None,
     memory: Annotated[str, typer.Option(help="Budget of all processes.")] = "2GB",
     workers: Annotated[int | None, typer.Option(help="Processes; default: as many as pay.")] = None,
     executor: Annotated[str, typer.Option(help="local or dask:URL")] = "local",
@@ -180,37 +133,50 @@ def ingest_command(
     as_json: JsonOption = False,
 ) -> None:
     """Read, check, tile and publish sources as one asset; the same command resumes or updates."""
-    values = dict(locals())
-    as_json, report_path = values.pop("as_json"), values.pop("report")
-    for name in ("data", "memory", "workers", "executor"):
-        values.pop(name)
-    options = merge_options(**_declared(**values))
     resources = _resources(memory, workers, executor)
-    with ConsoleProgress(options.id) as progress:
-        made = _run_ingest(options, data, resources, progress, report_path)
+    deletions = Deletions((*(delete or ()), *_keys(delete_file)), delete_area)
+    if deletions and not update_only:
+        raise ConfigError("--delete, --delete-file and --delete-area go with --update")
+    if update_only:
+        wanted = given(declared)
+        if "id" not in wanted:
+            raise ConfigError("--update needs --id: the asset to change")
+        workspace = _existing(data)
+        with ConsoleProgress(wanted["id"]) as progress:
+            run = partial(update, wanted, deletions, workspace, resources, progress)
+            made = _reported(report, run)
+    else:
+        options = options_of(declared)
+        with ConsoleProgress(options.id) as progress:
+            run = partial(ingest, options, Workspace(data), resources, progress)
+            made = _reported(report, run)
     if as_json:
         _emit(made.to_json())
     else:
         _print_result(made)
 
 
-def _run_ingest(
-    options: Any,
-    data: Path,
-    resources: Resources,
-    progress: ConsoleProgress,
-    report_path: Path | None,
-) -> Report:
-    if report_path is not None:
-        Report.prepare(report_path)
+def _keys(path: Path | None) -> list[str]:
+    if path is None:
+        return []
     try:
-        report = ingest(options, Workspace(data), resources, progress)
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--delete-file {path}: not a readable text in UTF-8: {error}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _reported(path: Path | None, run: Callable[[], Report]) -> Report:
+    if path is not None:
+        Report.prepare(path)
+    try:
+        report = run()
     except IngestFailed as failed:
-        if report_path is not None:
-            failed.report.write(report_path)
+        if path is not None:
+            failed.report.write(path)
         raise failed.cause from None
-    if report_path is not None:
-        report.write(report_path)
+    if path is not None:
+        report.write(path)
     return report
 
 
@@ -222,6 +188,11 @@ def _print_result(report: Report) -> None:
         f"{result['id']}: {state} version {result['version']} — {result['kind']}, "
         f"{features}{result['tiles']:,} tiles"
     )
+    if "changed" in result:
+        print(
+            f"  {result['changed']:,} changed, {result['added']:,} added, "
+            f"{result['deleted']:,} deleted"
+        )
     for finding in report.findings:
         print(f"  {finding.severity}: {finding.message} ({finding.count})")
     if report.seconds:
@@ -485,7 +456,8 @@ def demo_command(
     for manifest in demo_manifests():
         options = merge_options({}, manifest)
         with ConsoleProgress(options.id, quiet=not sys.stderr.isatty()) as progress:
-            _print_result(_run_ingest(options, data, resources, progress, None))
+            run = partial(ingest, options, Workspace(data), resources, progress)
+            _print_result(_reported(None, run))
     settings = replace(Settings.from_env(), data=data, host=host, port=port)
     if check:
         check_demo(settings)

@@ -5,79 +5,86 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from catalog.feature_index import FeatureIndex
 from catalog.records import Item, StoreRef, Version
+from ingest.building_rows import read_features
 from ingest.make import CHECKS
 from ingest.readers import open_source
+from ingest.whole import open_tiles
 from ingest.workspace import Workspace
 from tiling.errors import StoreError
 from tiling.findings import Findings
-from tiling.stores import open_store
 from tiling.validate.foreign import check_foreign
 
 
 def check_version(
     workspace: Workspace, item: Item, version: Version
 ) -> tuple[Findings, dict[str, Any]]:
-    """Check every store of a version.
+    """Check every store of a version, and what they are together.
 
     Returns:
         findings (severity ``error`` where a law is broken), and facts such as counts.
     """
     findings = Findings()
     facts: dict[str, Any] = {}
-    for ref in version.stores:
-        path = workspace.store_path(ref)
-        if not path.exists():
-            findings.add("store-missing", "error", f"{ref.path} is missing")
-            continue
-        if _sha256(workspace, ref) != ref.sha256:
-            findings.add("store-altered", "error", f"{ref.path} is not what was published")
-            continue
-        facts.update(_check_store(workspace, item, version, ref, findings))
+    whole = all([_is_intact(workspace, ref, findings) for ref in version.stores])
+    if not whole:
+        return findings, facts
+    for role in dict.fromkeys(ref.role for ref in version.stores):
+        refs = [ref for ref in version.stores if ref.role == role]
+        try:
+            facts.update(_check_role(workspace, item, version, refs, findings))
+        except StoreError as error:
+            findings.add("store-unreadable", "error", str(error))
     return findings, facts
 
 
-def _sha256(workspace: Workspace, ref: StoreRef) -> str:
-    with workspace.store_path(ref).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_store(
-    workspace: Workspace, item: Item, version: Version, ref: StoreRef, findings: Findings
-) -> dict[str, Any]:
+def _is_intact(workspace: Workspace, ref: StoreRef, findings: Findings) -> bool:
     path = workspace.store_path(ref)
-    try:
-        if ref.role == "tiles":
-            store = open_store(path, ref.format)
-            try:
-                check = check_foreign if version.info.get("imported") else CHECKS[item.kind]  # type: ignore[index]
-                found, facts = check(store)
-            finally:
-                store.close()
-            findings.merge(found)
-            expected = version.info["features"]
-            if "features" in facts and facts["features"] != expected:
-                findings.add(
-                    "features-missing",
-                    "error",
-                    f"the catalogue says {expected} features, the tiles hold {facts['features']}",
-                )
-            return facts
-        if ref.format == "geoparquet":
-            rows = pq.read_metadata(path).num_rows
-            if rows != version.info["features"]:
-                findings.add(
-                    "features-missing",
-                    "error",
-                    f"the catalogue says {version.info['features']} features, "
-                    f"{ref.path} holds {rows}",
-                )
-            return {"geoparquet_rows": rows}
-        with open_source(path) as reader:
-            layer = reader.info().layers[0]
-        return {"raster": f"{layer.extra['width']} × {layer.extra['height']}"}
-    except StoreError as error:
-        findings.add("store-unreadable", "error", str(error))
-        return {}
+    if not path.exists():
+        findings.add("store-missing", "error", f"{ref.path} is missing")
+        return False
+    with path.open("rb") as file:
+        intact = hashlib.file_digest(file, "sha256").hexdigest() == ref.sha256
+    if not intact:
+        findings.add("store-altered", "error", f"{ref.path} is not what was published")
+    return intact
+
+
+def _check_role(
+    workspace: Workspace, item: Item, version: Version, refs: list[StoreRef], findings: Findings
+) -> dict[str, Any]:
+    paths = [workspace.store_path(ref) for ref in refs]
+    if refs[0].role == "tiles":
+        store = open_tiles(workspace, version)
+        try:
+            laws = check_foreign if version.info.get("imported") else CHECKS[item.kind]  # type: ignore[index]
+            found, facts = laws(store)
+        finally:
+            store.close()
+        findings.merge(found)
+        if "features" in facts:
+            _count(version, facts["features"], "the tiles hold", findings)
+        return facts
+    if refs[0].format == "geoparquet":
+        rows = sum(len(batch) for batch in read_features(paths))
+        _count(version, rows, f"{refs[0].path} holds", findings)
+        return {"geoparquet_rows": rows}
+    if refs[0].format == "sqlite":
+        index = FeatureIndex.open(paths)
+        try:
+            rows = index.count()
+        finally:
+            index.close()
+        _count(version, rows, f"{refs[0].path} holds", findings)
+        return {"indexed": rows}
+    with open_source(paths[0]) as reader:
+        layer = reader.info().layers[0]
+    return {"raster": f"{layer.extra['width']} × {layer.extra['height']}"}
+
+
+def _count(version: Version, found: int, what: str, findings: Findings) -> None:
+    expected = version.info["features"]
+    if found != expected:
+        message = f"the catalogue says {expected} features, {what} {found}"
+        findings.add("features-missing", "error", message)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from catalog.records import Item, StoreRef, Version
 from ingest.export_b3dm import export_b3dm
 from ingest.export_features import export_features
+from ingest.whole import whole_store
 from ingest.workspace import Workspace
 from tiling.errors import ConfigError, Conflict, StoreError, StoreFull
 from tiling.findings import Findings
@@ -198,10 +199,12 @@ def export(
         if not overwrite:
             raise Conflict(f"{out} exists: name another file, or add --overwrite")
     findings = Findings()
-    path = workspace.store_path(source)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _set_aside(out):
+        with (
+            whole_store(workspace, version, source, out.parent, progress) as path,
+            _set_aside(out),
+        ):
             EXPORTERS[format].write(Exporting(path, out, format, encoding, progress, findings))
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)

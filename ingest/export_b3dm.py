@@ -15,12 +15,12 @@ import orjson
 from tiling.coords import TileCoord, unmorton2
 from tiling.errors import StoreError
 from tiling.formats.b3dm import batched_glb, encode_b3dm
+from tiling.formats.gltf_reading import Glb
 from tiling.formats.subtree import decode_subtree, node_count
 from tiling.stores import open_store
 from tiling.stores.directory import DirectoryWriter
 from tiling.stores.gzip_member import content
 from tiling.tilers.base import Progress
-from tiling.validate.gltf import Glb
 
 
 def export_b3dm(source: Path, out: Path, progress: Progress) -> None:

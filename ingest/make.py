@@ -6,19 +6,22 @@ against the laws of their kind. `MAKERS` is the registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from ingest.building_stores import code_column, name_column, write_features, write_index
+from ingest.feature_keys import Identify
 from ingest.manifest import Kind
 from ingest.plan import Plan
-from ingest.prepare import Prepared, Step, prepare
+from ingest.prepare import Prepared, ResolveHeights, SortKeys, by_ordinal, prepare
 from ingest.readers import open_source
 from ingest.readers.raster import RasterReader
 from ingest.report import Report
 from ingest.workspace import file_store
+from tiling.batches import FeatureBatch
 from tiling.errors import TilingError
 from tiling.findings import Finding, Findings
 from tiling.formats.geoparquet import write_geoparquet
@@ -26,13 +29,13 @@ from tiling.stores.base import GetTile, StoreInfo
 from tiling.stores.pmtiles import PmtilesReader, PmtilesWriter
 from tiling.stores.zip3tz import ThreeTzReader, ThreeTzWriter
 from tiling.tilers.base import Progress, Run, TilesetInfo
-from tiling.tilers.buildings import BuildingsTiler
+from tiling.tilers.buildings import BuildingsTiler, sort_keys
 from tiling.tilers.cog import write_dem_cog
 from tiling.tilers.imagery import ImageryTiler
 from tiling.tilers.terrain import TerrainTiler
 from tiling.tilers.vector import VectorTiler
 from tiling.validate.terrain import check_terrain
-from tiling.validate.tileset3d import check_tileset
+from tiling.validate.tileset3d import check_archive, check_tileset
 from tiling.validate.vectortiles import check_vector_tiles
 
 Check = Callable[[Any], tuple[list[Finding], dict[str, Any]]]
@@ -65,7 +68,7 @@ class Making:
     memory_nbytes: int
     progress: Progress
     report: Report
-    resolve_heights: Step | None = None
+    resolve_heights: ResolveHeights | None = None
     seen: Findings = field(default_factory=Findings)
 
     def run(self, writer: Any) -> Run:
@@ -90,19 +93,50 @@ class Made:
 
 
 def make_buildings(making: Making) -> Made:
-    """Footprints to 3D Tiles in a 3TZ, and GeoParquet."""
-    prepared = _prepare(making)
-    writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
+    """Footprints and shapes to 3D Tiles in a 3TZ, GeoParquet, and the feature index."""
     options = making.plan.options
-    tiler = BuildingsTiler(**_given(min_level=options.min_zoom, max_level=options.max_zoom))
+    identify = None
+    if options.key is not None:
+        identify = Identify(options.key, str(making.plan.sources[0].path))
+    prepared = _prepare(making, sort_keys=sort_keys, identify=identify)
+    if identify is not None:
+        identify.check_unique(prepared.spool.ids())
+    folder = prepared.spool.folder
+    names = prepared.spool.schema().names
+    code, name = code_column(names, options.key), name_column(names)
+    parquet, index = making.folder / "features.parquet", making.folder / "index.db"
+    beside = [
+        making.executor.submit(write_features, folder, parquet, None),
+        making.executor.submit(write_index, folder, index, code, name, None),
+    ]
+    tiler = BuildingsTiler(
+        key=options.key, **_given(min_level=options.min_zoom, max_level=options.max_zoom)
+    )
+    writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
     try:
         with making.report.step("tile"):
-            info = tiler.run(prepared.batches(), making.run(writer))
+            info = tiler.run_sorted(folder, making.run(writer))
             tiles = writer.commit()
     finally:
         writer.abort()
-    _check(making, ThreeTzReader(tiles.path), info)
-    return Made((("tiles", tiles), ("features", _features(making, prepared))), info)
+        wait(beside)
+    with making.report.step("features"):
+        making.progress.begin("features")
+        for job in beside:
+            job.result()
+    info = _with(info, code_field=code, name_field=name)
+    with making.report.step("check"):
+        making.progress.begin("check")
+        findings, _ = check_archive(
+            tiles.path, making.executor, making.workers, making.progress.advance
+        )
+    _judge(making, findings)
+    stores = (
+        ("tiles", tiles),
+        ("features", file_store(parquet, "geoparquet")),
+        ("index", file_store(index, "sqlite")),
+    )
+    return Made(stores, info)
 
 
 def make_vector(making: Making) -> Made:
@@ -188,16 +222,24 @@ def _given(**levels: int | None) -> dict[str, Any]:
     return {name: level for name, level in levels.items() if level is not None}
 
 
-def _prepare(making: Making) -> Prepared:
+def _prepare(
+    making: Making,
+    sort_keys: SortKeys = by_ordinal,
+    identify: Callable[[FeatureBatch], FeatureBatch] | None = None,
+) -> Prepared:
     try:
         with making.report.step("read"):
             prepared = prepare(
                 making.plan,
                 making.folder / "prepared",
                 making.memory_nbytes,
+                making.executor,
+                making.workers,
                 making.progress,
                 making.seen,
                 making.resolve_heights,
+                sort_keys,
+                identify,
             )
     finally:
         # A refusal is easier to understand beside what was seen until then.
@@ -225,6 +267,11 @@ def _check(making: Making, store: GetTile, info: TilesetInfo) -> None:
             findings, _ = CHECKS[making.plan.kind](store)
     finally:
         store.close()
+    _judge(making, findings)
+
+
+def _judge(making: Making, findings: Iterable[Finding]) -> None:
+    findings = list(findings)
     making.report.findings.merge(findings)
     for finding in findings:
         if finding.severity == "error":

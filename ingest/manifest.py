@@ -48,6 +48,7 @@ class IngestOptions:
         assume_crs: used only where the file has none; recorded as an assumption.
         vertical: declared vertical datum of the heights.
         assume_vertical: the same, recorded as an assumption.
+        key: column that identifies features over time, so that a later ingest can update them.
         height_mode: whether the height column is a height (relative) or a roof elevation
             (absolute).
         bad_heights: what to do with null, NaN, zero, negative or absurd heights. By default
@@ -75,6 +76,7 @@ class IngestOptions:
     base_field: str | None = None
     roof_field: str | None = None
     floors_field: str | None = None
+    key: str | None = None
     height_mode: HeightMode | None = None
     bad_heights: BadHeights | None = None
     min_zoom: int | None = None

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from ingest.manifest import IngestOptions
 from ingest.plan import Plan, make_plan
 from ingest.report import Report
 from ingest.tileset_import import make_imported
+from ingest.update import Deletions, Updating, base_version, inherited, make_update, update_key
 from ingest.workspace import Workspace
-from tiling.errors import CimError, Conflict, NotFound, SourceError, StoreFull
+from tiling.errors import CimError, ConfigError, Conflict, NotFound, SourceError, StoreFull
 from tiling.findings import Findings
 from tiling.geoid import ELLIPSOIDAL
 from tiling.stores.staging import file_sha256
@@ -75,6 +77,93 @@ def ingest(
         report.fail(cause)
         raise IngestFailed(cause, report) from error
     return report
+
+
+def update(
+    declared: Mapping[str, Any],
+    deletions: Deletions,
+    workspace: Workspace,
+    resources: Resources,
+    progress: Progress,
+) -> Report:
+    """Change some features of a published asset into a new version of it.
+
+    Args:
+        declared: options of `IngestOptions` that were given; what is left out is as it was when
+            the asset was made. ``sources`` hold the changed and added features, if there are any.
+        deletions: what is to go.
+
+    Returns:
+        the report, as `ingest` does.
+
+    Raises:
+        IngestFailed: refused, failed or cancelled; nothing that was published has changed.
+    """
+    report = Report(dict(declared))
+    try:
+        with workspace.open_catalog() as catalog:
+            _update(declared, deletions, workspace, resources, progress, report, catalog)
+    except Exception as error:
+        cause = _full(workspace) if _is_disk_full(error) else error
+        if not isinstance(cause, CimError):
+            raise
+        report.fail(cause)
+        raise IngestFailed(cause, report) from error
+    return report
+
+
+def _update(
+    declared: Mapping[str, Any],
+    deletions: Deletions,
+    workspace: Workspace,
+    resources: Resources,
+    progress: Progress,
+    report: Report,
+    catalog: Catalog,
+) -> None:
+    item, base = base_version(catalog, declared["id"])
+    plan = None
+    if declared.get("sources"):
+        options = IngestOptions(**inherited({**declared, "kind": "buildings"}, base))
+        report.options = options.to_json()
+        with report.step("plan"):
+            plan = make_plan(options)
+            report.plan = plan
+            report.findings.merge(plan.findings)
+        if plan.refusal is not None:
+            raise plan.refusal
+    elif not deletions:
+        raise ConfigError("--update needs changed features (a source), --delete or --delete-area")
+    key = update_key(base, None if plan is None else plan.options, deletions, plan)
+    with workspace.job(key) as folder:
+        workers = resources.workers or default_workers(plan.features if plan is not None else 0)
+        with open_executor(resources.executor, workers) as executor:
+            resolve = None
+            if plan is not None:
+                resolve = _resolver(plan, workspace, catalog, resources.height_rule)
+            version = make_update(
+                Updating(
+                    workspace=workspace,
+                    base=base,
+                    plan=plan,
+                    deletions=deletions,
+                    folder=folder,
+                    executor=executor,
+                    workers=workers,
+                    memory_nbytes=resources.memory_nbytes,
+                    progress=progress,
+                    report=report,
+                    resolve=resolve,
+                )
+            )
+        progress.advance(0)  # the last moment to stop
+        if version is None:
+            report.result = _result(item.kind, base, unchanged=True)
+            return
+        with report.step("publish"):
+            version = replace(version, report=report.catalogued(), job=key)
+            published = catalog.publish(item, version, after=base.number)
+    report.result = {**_result(item.kind, published, unchanged=False), **report.result}
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
@@ -131,7 +220,7 @@ def _ingest(
         key = job_key(plan, catalog, resources)
     if previous is not None and previous.job == key:
         workspace.drop_job(key)
-        report.result = _result(plan, previous, unchanged=True)
+        report.result = _result(plan.kind, previous, unchanged=True)
         return
     with workspace.job(key) as folder:
         workers = resources.workers or default_workers(_work_units(plan))
@@ -143,7 +232,7 @@ def _ingest(
         progress.advance(0)  # the last moment to stop
         with report.step("publish"):
             published = _publish(plan, workspace, catalog, made, report, key)
-    report.result = _result(plan, published, unchanged=False)
+    report.result = _result(plan.kind, published, unchanged=False)
 
 
 def _previous(catalog: Catalog, item_id: str, plan: Plan) -> Version | None:
@@ -195,7 +284,7 @@ def _making(
     seen = Findings()
     resolver = None
     if plan.columns is not None:
-        resolver = _resolver(plan, workspace, catalog, resources.height_rule, seen)
+        resolver = _resolver(plan, workspace, catalog, resources.height_rule)
     return Making(
         plan=plan,
         folder=folder,
@@ -210,7 +299,7 @@ def _making(
 
 
 def _resolver(
-    plan: Plan, workspace: Workspace, catalog: Catalog, rule: HeightRule, findings: Findings
+    plan: Plan, workspace: Workspace, catalog: Catalog, rule: HeightRule
 ) -> HeightResolver:
     assert plan.columns is not None
     ground = None
@@ -224,7 +313,7 @@ def _resolver(
         ground=ground,
         policy=plan.options.bad_heights,
         source=str(plan.sources[0].path),
-        findings=findings,
+        findings=Findings(),
     )
 
 
@@ -251,6 +340,8 @@ def _publish(
         "tiles": made.info.tiles,
         "features": made.info.features,
         "attribution": plan.options.attribution,
+        # What an update of the asset takes over.
+        "options": _lasting(plan.options),
     }
     now = utc_now()
     item = Item(
@@ -276,6 +367,11 @@ def _publish(
     )
 
 
+def _lasting(options: IngestOptions) -> dict[str, Any]:
+    passing = ("sources", "id", "properties", "attribution")
+    return {k: v for k, v in options.to_json().items() if k not in passing}
+
+
 def _properties(plan: Plan) -> dict[str, Any]:
     properties = dict(plan.options.properties)
     ref = plan.refs[0]
@@ -287,10 +383,10 @@ def _properties(plan: Plan) -> dict[str, Any]:
     return properties
 
 
-def _result(plan: Plan, version: Version, unchanged: bool) -> dict[str, Any]:
+def _result(kind: str, version: Version, unchanged: bool) -> dict[str, Any]:
     return {
-        "id": plan.options.id,
-        "kind": plan.kind,
+        "id": version.item_id,
+        "kind": kind,
         "version": version.number,
         "unchanged": unchanged,
         "bbox": version.bounds.bbox3d(),

@@ -14,9 +14,9 @@ import pytest
 from tests.commands import Command
 from tiling.errors import FormatError
 from tiling.formats.b3dm import decode_b3dm
+from tiling.formats.gltf_reading import Glb
 from tiling.stores.gzip_member import content
 from tiling.stores.zip3tz import ThreeTzReader
-from tiling.validate.gltf import Glb
 
 
 @pytest.fixture(scope="module")

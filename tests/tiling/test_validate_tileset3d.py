@@ -127,7 +127,7 @@ def test_content_that_leaves_its_volume(shelf: Shelf) -> None:
         return regions
 
     rewrite(shelf, regions=lower)
-    assert broken(shelf) == {"volume-content"}
+    assert "volume-content" in broken(shelf)
 
 
 def test_a_child_that_leaves_its_parent(shelf: Shelf) -> None:
@@ -173,8 +173,8 @@ def test_available_levels_that_lie(shelf: Shelf) -> None:
 
 
 def test_a_feature_that_is_present_twice(shelf: Shelf) -> None:
-    tiles = sorted(k for k in shelf if k.endswith(".glb"))
-    shelf[tiles[0]] = shelf[tiles[1]]
+    leaves = [k for k in sorted(shelf) if k.endswith(".glb") and b'"feature"' in shelf[k]]
+    shelf[leaves[0]] = shelf[leaves[1]]
     findings, _ = check_tileset(View(shelf))
     repeated = next(f for f in findings if f.rule == "feature-repeated")
     assert repeated.count > 10

@@ -1,7 +1,7 @@
 """GeoParquet 1.1: features at rest, for queries and for export.
 
-Features are sorted along the Hilbert curve and carry a bounding-box column, so that a reader that
-wants a place skips the row groups elsewhere. Attributes keep their types. Written after
+Features are sorted along a space-filling curve and carry a bounding-box column, so that a reader
+that wants a place skips the row groups elsewhere. Attributes keep their types. Written after
 https://geoparquet.org/releases/v1.1.0/.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ FEATURE_ID = "cim_feature_id"
 ROW_GROUP_ROWS = 16_384
 _RUN_NBYTES = 256 << 20
 _CURVE_LEVEL = 24
-_KEY, _OWN_KEY = b"geo", b"cim"
+_KEY, _OWN_KEY, _FILE_KEY = b"geo", b"cim", b"cim:file"
 _GLOBE = (-180.0, -90.0, 180.0, 90.0)
 _PLANE = (-4.2e7, -4.2e7, 4.2e7, 4.2e7)  # zone prefixes of the easting included
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -70,20 +71,87 @@ def write_geoparquet(
         NothingToTile: there is none.
         StoreError: the file cannot be written.
     """
-    spool = _sorted(batches, spool_folder)
+    return write_sorted(_sorted(batches, spool_folder), path, row_group_rows=row_group_rows)
+
+
+def write_sorted(
+    spool: Spool,
+    path: Path,
+    *,
+    row_group_rows: int = ROW_GROUP_ROWS,
+    file_metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Write the features of a spool that is sorted by place already.
+
+    Args:
+        spool: the features, under keys along a space-filling curve.
+        path, row_group_rows: see `write_geoparquet`.
+        file_metadata: JSON that `read_metadata` gives back.
+
+    Returns:
+        the number of features written.
+
+    Raises:
+        NothingToTile: there is none.
+        StoreError: the file cannot be written.
+    """
     if spool.rows == 0 or spool.ref is None:
         raise NothingToTile("there is no feature to write", source=path)
     partial = path.with_name(path.name + ".part")
+    schema = spool.schema()
     try:
-        with _Writer(partial, spool.ref) as writer:
+        with _Writer(partial, spool.ref, dict(file_metadata or {})) as writer:
             for _, batch in spool.chunks(row_group_rows):
-                writer.write(batch)
+                writer.write(_conformed(batch, schema))
         partial.replace(path)
     except OSError as error:
         raise StoreError(f"{path}: cannot write: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return spool.rows
+    return int(spool.rows)
+
+
+def write_none(like: Path, path: Path, file_metadata: Mapping[str, Any]) -> None:
+    """Write a features file without features, with the columns of another.
+
+    Args:
+        like: a file that `write_sorted` wrote.
+        path: the file to make.
+        file_metadata: see `write_sorted`.
+
+    Raises:
+        StoreError: the file cannot be written, or the other not be read.
+    """
+    try:
+        schema = pq.read_schema(like)
+        stated = pq.read_metadata(like).metadata
+        own = {_FILE_KEY: json.dumps(dict(file_metadata), ensure_ascii=False).encode()}
+        kept = {key: stated[key] for key in (_KEY, _OWN_KEY)}
+        pq.write_table(schema.with_metadata({**kept, **own}).empty_table(), path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: cannot write: {error}") from error
+
+
+def attribute_schema(path: Path) -> pa.Schema:
+    """Return names and types of the attributes in a features file.
+
+    Raises:
+        StoreError: not a readable features file of this project.
+    """
+    try:
+        schema = pq.read_schema(path)
+        own = set(json.loads((pq.read_metadata(path).metadata or {})[_OWN_KEY]).values())
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise StoreError(f"{path}: not a readable features file: {error}") from error
+    return pa.schema([field for field in schema if field.name not in own])
+
+
+def _conformed(batch: FeatureBatch, schema: pa.Schema) -> FeatureBatch:
+    """Return the batch with every column of the file, in the file's types."""
+    if batch.attributes.schema.equals(schema):
+        return batch
+    table = pa.concat_tables([schema.empty_table(), batch.attributes], promote_options="permissive")
+    return replace(batch, attributes=table.select(schema.names).cast(schema))
 
 
 def _sorted(batches: Iterable[FeatureBatch], folder: Path) -> Spool:
@@ -108,8 +176,9 @@ def _curve(batch: FeatureBatch) -> NDArray[np.uint64]:
 
 
 class _Writer:
-    def __init__(self, path: Path, ref: SpatialRef) -> None:
+    def __init__(self, path: Path, ref: SpatialRef, own: dict[str, Any]) -> None:
         self.path = path
+        self.own = own
         self.ref = ref
         self.parquet: pq.ParquetWriter | None = None
         self.schema: pa.Schema | None = None
@@ -132,6 +201,7 @@ class _Writer:
                 {
                     _KEY: json.dumps(self._geo(), ensure_ascii=False),
                     _OWN_KEY: json.dumps(self.names, ensure_ascii=False),
+                    _FILE_KEY: json.dumps(self.own, ensure_ascii=False),
                 }
             )
             self.parquet.close()
@@ -240,6 +310,20 @@ def read_geoparquet(
                 batch = batch.take(_inside(table.column(names["bbox"]), box))
             if len(batch):
                 yield batch
+
+
+def read_file_metadata(path: Path) -> dict[str, Any]:
+    """Return the JSON that was given as `file_metadata` when the file was written.
+
+    Raises:
+        StoreError: not a readable Parquet file.
+    """
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
+    own: dict[str, Any] = json.loads(metadata.get(_FILE_KEY, b"{}"))
+    return own
 
 
 def feature_count(path: Path) -> int:

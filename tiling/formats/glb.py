@@ -1,26 +1,31 @@
-"""Binary glTF 2.0 (``.glb``) for 3D Tiles: one mesh of many features with their property table.
+"""Binary glTF 2.0 (``.glb``) for 3D Tiles: a tile of many features with their property table.
 
-The one idea: positions stay small numbers in a local east-north-up frame; the node's matrix puts
-them on the Earth in float64. glTF is y-up and tiles are z-up: `_Z_UP_TO_Y_UP` in that matrix is
-the only place of the project that converts between them.
+Positions are integers in the grid of the tile: a scale makes metres of them, a matrix puts those
+on the Earth in float64. Scale and matrix are nodes of their own, so a reader gets both back bit for
+bit. glTF is y-up and tiles are z-up: `Z_UP_TO_Y_UP` in that matrix is the only place of the
+project that converts between them.
 
-Extensions: KHR_mesh_quantization (byte normals), EXT_mesh_features (_FEATURE_ID_0),
-EXT_structural_metadata (property table), CESIUM_primitive_outline (edges drawn as lines).
-Every buffer view starts on a multiple of 8, as 3D Metadata demands.
+Extensions: KHR_mesh_quantization, EXT_meshopt_compression (vertices and indices),
+EXT_mesh_features (_FEATURE_ID_0), EXT_structural_metadata (property table),
+CESIUM_primitive_outline (edges drawn as lines). Every buffer view starts on a multiple of 8, as 3D
+Metadata demands.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiling.formats.metadata import CLASS_ID, EncodedProperty, MetadataSchema
+from tiling.formats import meshopt
+from tiling.formats.metadata import EncodedTable, encode_properties
+from tiling.formats.primitive import Grid, Primitive
 
 MAGIC = b"glTF"
 _HEADER = struct.Struct("<4sII")
@@ -28,64 +33,59 @@ _CHUNK = struct.Struct("<I4s")
 _COMPONENTS = {"int8": 5120, "uint8": 5121, "uint16": 5123, "uint32": 5125, "float32": 5126}
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
 _TRIANGLES = 4
+_BIN, _FALLBACK = 0, 1
+_MESHOPT = "EXT_meshopt_compression"
 
 # Column vectors: (x, y, z) z-up becomes (x, z, -y) y-up.
-_Z_UP_TO_Y_UP = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]], dtype=float)
-
-
-@dataclass(frozen=True, slots=True)
-class Mesh:
-    """Triangles of many features.
-
-    Attributes:
-        positions: (V, 3) float32, local metres, z up.
-        normals: (V, 3) float64, unit vectors; stored as bytes.
-        colors: (V, 4) uint8, linear RGBA.
-        feature_ids: (V,) integers, rows of the property table.
-        triangles: (T, 3) integers, counter-clockwise from outside.
-        edges: (E, 2) integers, sides of triangles to be drawn as lines; may be empty.
-        to_ecef: (4, 4) float64, local metres to Earth-centred metres, z up.
-    """
-
-    positions: NDArray[np.float32]
-    normals: NDArray[np.float64]
-    colors: NDArray[np.uint8]
-    feature_ids: NDArray[np.int64]
-    triangles: NDArray[np.int64]
-    edges: NDArray[np.int64]
-    to_ecef: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class PropertyTable:
-    """Attributes of a mesh's features.
-
-    Attributes:
-        schema: of the whole tileset.
-        count: number of features.
-        properties: what `metadata.encode_table` returned.
-    """
-
-    schema: MetadataSchema
-    count: int
-    properties: Sequence[EncodedProperty]
+Z_UP_TO_Y_UP = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]], dtype=float)
 
 
 @dataclass(slots=True)
 class _Document:
-    """Buffer views and accessors under construction."""
+    """Buffer views and accessors under construction.
+
+    Attributes:
+        binary: the binary chunk.
+        decoded_nbytes: length of the buffer that compressed views stand for.
+    """
 
     binary: bytearray = field(default_factory=bytearray)
+    decoded_nbytes: int = 0
     views: list[dict[str, Any]] = field(default_factory=list)
     accessors: list[dict[str, Any]] = field(default_factory=list)
 
-    def view(self, data: bytes, **extra: Any) -> int:
+    def view(self, data: bytes) -> int:
         # glTF allows no empty view: text columns of empty strings get one unused byte.
         data = data or b"\0"
-        self.views.append(
-            {"buffer": 0, "byteOffset": len(self.binary), "byteLength": len(data), **extra}
-        )
+        start = self._append(data)
+        self.views.append({"buffer": _BIN, "byteOffset": start, "byteLength": len(data)})
+        return len(self.views) - 1
+
+    def _append(self, data: bytes) -> int:
+        start = len(self.binary)
         self.binary += data + bytes(-len(data) % 8)
+        return start
+
+    def _compressed(self, data: bytes, mode: str, count: int, stride: int, **view: Any) -> int:
+        extension = {
+            "buffer": _BIN,
+            "byteOffset": self._append(data),
+            "byteLength": len(data),
+            "byteStride": stride,
+            "mode": mode,
+            "count": count,
+        }
+        nbytes = count * stride
+        self.views.append(
+            {
+                "buffer": _FALLBACK,
+                "byteOffset": self.decoded_nbytes,
+                "byteLength": nbytes,
+                **view,
+                "extensions": {_MESHOPT: extension},
+            }
+        )
+        self.decoded_nbytes += nbytes + (-nbytes) % 8
         return len(self.views) - 1
 
     def attribute(self, values: NDArray[Any], **extra: Any) -> int:
@@ -95,116 +95,216 @@ class _Document:
         stride = element + (-element) % 4
         padded = np.zeros((len(rows), stride), dtype=np.uint8)
         padded[:, :element] = np.ascontiguousarray(rows).view(np.uint8)
-        view = self.view(padded.tobytes(), byteStride=stride, target=_ARRAY_BUFFER)
+        view = self._compressed(
+            meshopt.encode_attributes(padded),
+            meshopt.ATTRIBUTES,
+            len(rows),
+            stride,
+            byteStride=stride,
+            target=_ARRAY_BUFFER,
+        )
         kind = "SCALAR" if values.ndim == 1 else f"VEC{values.shape[1]}"
-        return self._accessor(view, values, kind, len(values), extra)
+        return self._accessor(view, values.dtype.name, kind, len(values), extra)
 
-    def indices(self, values: NDArray[np.int64], vertices: int, **view: Any) -> int:
-        # 65535 is a restart mark, so it takes 65535 vertices or fewer to fit 16 bits.
-        small = values.astype("<u2" if vertices <= 65535 else "<u4").reshape(-1)
-        return self._accessor(self.view(small.tobytes(), **view), small, "SCALAR", len(small), {})
+    def triangles(self, triangles: NDArray[np.uint32], vertices: int) -> int:
+        name, stride = _index_type(vertices)
+        data = meshopt.encode_triangles(triangles)
+        count = 3 * len(triangles)
+        view = self._compressed(
+            data, meshopt.TRIANGLES, count, stride, target=_ELEMENT_ARRAY_BUFFER
+        )
+        return self._accessor(view, name, "SCALAR", count, {})
+
+    def indices(self, values: NDArray[np.uint32], vertices: int) -> int:
+        name, stride = _index_type(vertices)
+        data = meshopt.encode_indices(values)
+        view = self._compressed(data, meshopt.INDICES, len(values), stride)
+        return self._accessor(view, name, "SCALAR", len(values), {})
 
     def _accessor(
-        self, view: int, values: NDArray[Any], kind: str, count: int, extra: dict[str, Any]
+        self, view: int, component: str, kind: str, count: int, extra: dict[str, Any]
     ) -> int:
-        component = _COMPONENTS[values.dtype.name]
         self.accessors.append(
-            {"bufferView": view, "componentType": component, "type": kind, "count": count, **extra}
+            {
+                "bufferView": view,
+                "componentType": _COMPONENTS[component],
+                "type": kind,
+                "count": count,
+                **extra,
+            }
         )
         return len(self.accessors) - 1
 
 
-def encode_glb(mesh: Mesh, table: PropertyTable) -> bytes:
+def _index_type(vertices: int) -> tuple[str, int]:
+    # 65535 is a restart mark, so it takes 65535 vertices or fewer to fit 16 bits.
+    return ("uint16", 2) if vertices <= 65535 else ("uint32", 4)
+
+
+def encode_tile(
+    grid: Grid,
+    primitives: Sequence[Primitive],
+    table: pa.Table,
+    ids: Mapping[str, str],
+    class_name: str = "feature",
+) -> bytes:
     """Return a glb; equal input gives equal bytes.
 
+    Args:
+        grid: of all positions.
+        primitives: at least one, each with at least one triangle.
+        table: one row a feature, columns as `plain_columns.plain` returns them.
+        ids: property id of every column (`metadata.property_ids`).
+        class_name: id of the metadata class.
+
     Raises:
-        ValueError: the mesh has no triangle.
+        ValueError: a primitive has no triangle.
     """
-    if not len(mesh.triangles):
-        raise ValueError("a glb needs at least one triangle")
+    if not primitives or any(not len(p.triangles) for p in primitives):
+        raise ValueError("a glb needs primitives with at least one triangle each")
     document = _Document()
-    primitive = _primitive(document, mesh, table.count)
-    metadata = _structural_metadata(document, table)
-    used = {"EXT_structural_metadata", "KHR_mesh_quantization", *primitive["extensions"]}
-    gltf = {
+    materials: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
+    meshes = [_primitive(document, p, table.num_rows, materials, images) for p in primitives]
+    metadata = _structural_metadata(document, encode_properties(table, ids), class_name)
+    used = {"EXT_structural_metadata", "EXT_mesh_features", "KHR_mesh_quantization", _MESHOPT}
+    if any(len(p.edges) for p in primitives):
+        used.add("CESIUM_primitive_outline")
+    gltf: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "cim-server"},
         "extensionsUsed": sorted(used),
-        "extensionsRequired": ["KHR_mesh_quantization"],
+        "extensionsRequired": [_MESHOPT, "KHR_mesh_quantization"],
         "extensions": {"EXT_structural_metadata": metadata},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        # Column-major, as glTF has it.
-        "nodes": [{"mesh": 0, "matrix": (_Z_UP_TO_Y_UP @ mesh.to_ecef).T.ravel().tolist()}],
-        "meshes": [{"primitives": [primitive]}],
-        "materials": [
-            {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}},
+        "nodes": [
+            # Column-major, as glTF has it.
+            {"matrix": (Z_UP_TO_Y_UP @ grid.to_ecef).T.ravel().tolist(), "children": [1]},
+            {"scale": [grid.quantum_m] * 3, "mesh": 0},
         ],
+        "meshes": [{"primitives": meshes}],
+        "materials": materials,
         "accessors": document.accessors,
         "bufferViews": document.views,
-        "buffers": [{"byteLength": len(document.binary)}],
+        "buffers": [
+            {"byteLength": len(document.binary)},
+            {"byteLength": document.decoded_nbytes, "extensions": {_MESHOPT: {"fallback": True}}},
+        ],
     }
+    if images:
+        gltf["images"] = images
+        gltf["samplers"] = [{"wrapS": 33071, "wrapT": 33071}]
+        gltf["textures"] = [{"source": i, "sampler": 0} for i in range(len(images))]
+    return _packed(gltf, bytes(document.binary))
+
+
+def _packed(gltf: dict[str, Any], binary: bytes) -> bytes:
     text = orjson.dumps(gltf)
     # 12 + 8 + text + 8 bytes precede the binary, whose first byte must be on a multiple of 8 too.
     text += b" " * ((4 - len(text)) % 8)
-    total = _HEADER.size + 2 * _CHUNK.size + len(text) + len(document.binary)
+    total = _HEADER.size + 2 * _CHUNK.size + len(text) + len(binary)
     return b"".join(
         [
             _HEADER.pack(MAGIC, 2, total),
             _CHUNK.pack(len(text), b"JSON"),
             text,
-            _CHUNK.pack(len(document.binary), b"BIN\0"),
-            bytes(document.binary),
+            _CHUNK.pack(len(binary), b"BIN\0"),
+            binary,
         ]
     )
 
 
-def _primitive(document: _Document, mesh: Mesh, features: int) -> dict[str, Any]:
-    vertices = len(mesh.positions)
-    positions = mesh.positions.astype("<f4")
+def _primitive(
+    document: _Document,
+    primitive: Primitive,
+    features: int,
+    materials: list[dict[str, Any]],
+    images: list[dict[str, Any]],
+) -> dict[str, Any]:
+    vertices = len(primitive.positions)
+    positions = primitive.positions.astype("<u2")
     attributes = {
         "POSITION": document.attribute(
             positions,
-            min=positions.min(axis=0).astype(float).tolist(),
-            max=positions.max(axis=0).astype(float).tolist(),
+            min=positions.min(axis=0).tolist(),
+            max=positions.max(axis=0).tolist(),
         ),
-        "NORMAL": document.attribute(np.rint(mesh.normals * 127).astype(np.int8), normalized=True),
-        "COLOR_0": document.attribute(mesh.colors, normalized=True),
+        "NORMAL": document.attribute(primitive.normals, normalized=True),
         # Vertex attributes may not be uint32; float32 counts exactly to 2**24.
         "_FEATURE_ID_0": document.attribute(
-            mesh.feature_ids.astype("<u2" if features <= 65536 else "<f4")
+            primitive.feature_ids.astype("<u2" if features <= 65536 else "<f4")
         ),
     }
-    triangles = document.indices(mesh.triangles, vertices, target=_ELEMENT_ARRAY_BUFFER)
+    if primitive.colors is not None:
+        attributes["COLOR_0"] = document.attribute(primitive.colors, normalized=True)
+    if primitive.uv is not None:
+        attributes["TEXCOORD_0"] = document.attribute(primitive.uv.astype("<f4"))
     extensions: dict[str, Any] = {
         "EXT_mesh_features": {
             "featureIds": [{"featureCount": features, "attribute": 0, "propertyTable": 0}]
         }
     }
-    if len(mesh.edges):
-        extensions["CESIUM_primitive_outline"] = {"indices": document.indices(mesh.edges, vertices)}
+    triangles = document.triangles(primitive.triangles, vertices)
+    if len(primitive.edges):
+        edges = document.indices(primitive.edges.reshape(-1), vertices)
+        extensions["CESIUM_primitive_outline"] = {"indices": edges}
     return {
         "attributes": attributes,
         "indices": triangles,
-        "material": 0,
+        "material": _material(document, primitive, materials, images),
         "mode": _TRIANGLES,
         "extensions": extensions,
+        "extras": {"layout": primitive.layout},
     }
 
 
-def _structural_metadata(document: _Document, table: PropertyTable) -> dict[str, Any]:
+def _material(
+    document: _Document,
+    primitive: Primitive,
+    materials: list[dict[str, Any]],
+    images: list[dict[str, Any]],
+) -> int:
+    look: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    if primitive.texture is not None:
+        texture = primitive.texture
+        images.append({"bufferView": document.view(texture.data), "mimeType": texture.media_type})
+        look["baseColorTexture"] = {"index": len(images) - 1}
+    material = {"pbrMetallicRoughness": look}
+    if material not in materials:
+        materials.append(material)
+    return materials.index(material)
+
+
+def _structural_metadata(
+    document: _Document, table: EncodedTable, class_name: str
+) -> dict[str, Any]:
     properties = {}
-    for encoded in table.properties:
+    for encoded in table.columns:
+        if encoded.values is None:
+            continue
         entry: dict[str, Any] = {"values": document.view(encoded.values)}
-        if encoded.array_offsets is not None:
-            entry["arrayOffsets"] = document.view(encoded.array_offsets.tobytes())
-            entry["arrayOffsetType"] = "UINT32"
-        if encoded.string_offsets is not None:
-            entry["stringOffsets"] = document.view(encoded.string_offsets.tobytes())
-            entry["stringOffsetType"] = "UINT32"
+        for role, offsets in (
+            ("array", encoded.array_offsets),
+            ("string", encoded.string_offsets),
+        ):
+            if offsets is not None:
+                entry[f"{role}Offsets"] = document.view(offsets.tobytes())
+                entry[f"{role}OffsetType"] = f"UINT{8 * offsets.itemsize}"
         properties[encoded.id] = entry
+    schema: dict[str, Any] = {
+        "id": "cim",
+        "classes": {class_name: {"name": class_name.title(), "properties": table.properties}},
+    }
+    if table.enums:
+        schema["enums"] = table.enums
     return {
-        "schema": {"id": "cim", "classes": {CLASS_ID: table.schema.to_json()}},
+        "schema": schema,
         "propertyTables": [
-            {"name": "features", "class": CLASS_ID, "count": table.count, "properties": properties}
+            {
+                "name": f"{class_name}s",
+                "class": class_name,
+                "count": table.count,
+                "properties": properties,
+            }
         ],
     }

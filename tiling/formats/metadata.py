@@ -1,32 +1,34 @@
 """Property tables (EXT_structural_metadata) typed from Arrow: every attribute, Chinese intact.
 
-The one idea: a schema is decided once a run from *all* values seen, then every tile encodes its
-rows against it, so identifiers, types and no-data values never differ between tiles.
+The one idea: the schema of a tile is decided from its own rows, so a tile depends on nothing but
+them; what is common to all tiles is only the identifier of each property, and that comes from the
+names of the columns. Types are as narrow as the rows allow, and always such that a JavaScript
+client gets plain numbers and text:
 
 | Arrow | property |
 |---|---|
-| int8 … uint32, float32, float64 | SCALAR of the same component type |
-| int64, uint64 | 32 bits when every value fits: JavaScript clients get 64 bits as BigInt |
+| integers | SCALAR of the narrowest type up to 32 bits; beyond, FLOAT64 up to 2**53, else STRING |
+| float32, float64 | FLOAT32 where that holds every value exactly, otherwise FLOAT64 |
 | bool | BOOLEAN; with nulls INT8: 0, 1, -1 for null (BOOLEAN has no no-data value) |
-| string | STRING, UTF-8 |
-| date, time, timestamp | STRING, ISO 8601; time zones are converted to UTC (``Z``) |
-| decimal | FLOAT64 up to 15 digits, otherwise STRING |
-| binary | STRING of hexadecimal digits |
+| string | ENUM where few texts repeat, otherwise STRING, UTF-8 |
+| date, time, timestamp | as string, ISO 8601; time zones are converted to UTC (``Z``) |
+| decimal | as float64 up to 15 digits, otherwise as string |
+| binary | as string of hexadecimal digits |
 | struct | one property a member, ``parent.member`` |
 | list of any scalar above | array of variable length; null is an array of one no-data value |
-| list of lists or structs | STRING, JSON |
-| duration | INT64 in its unit |
+| list of lists or structs | as string, JSON |
+| duration | as integer in its unit |
 
 (`plain_columns.plain` does the part of this that needs no knowledge of other rows.)
 
-Null stays null: a column with nulls gets a no-data value that occurs nowhere in its data, and a
-column that is null throughout a tile is left out of that tile's table.
+Null stays null: a column with nulls gets a no-data value that occurs nowhere in the tile, and a
+column that is null throughout has no values in its table.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,134 +40,72 @@ from numpy.typing import NDArray
 from tiling.errors import TilingError
 from tiling.formats.plain_columns import text_parts, unique_name
 
-CLASS_ID = "feature"
-
-_COMPONENT_TYPES: Mapping[pa.DataType, str] = {
-    pa.int8(): "INT8",
-    pa.uint8(): "UINT8",
-    pa.int16(): "INT16",
-    pa.uint16(): "UINT16",
-    pa.int32(): "INT32",
-    pa.uint32(): "UINT32",
-    pa.int64(): "INT64",
-    pa.uint64(): "UINT64",
-    pa.float32(): "FLOAT32",
-    pa.float64(): "FLOAT64",
+_NUMPY: Mapping[str, Any] = {
+    "INT8": np.int8,
+    "UINT8": np.uint8,
+    "INT16": np.int16,
+    "UINT16": np.uint16,
+    "INT32": np.int32,
+    "UINT32": np.uint32,
+    "FLOAT32": np.float32,
+    "FLOAT64": np.float64,
 }
-_ARROW_TYPES = {name: arrow for arrow, name in _COMPONENT_TYPES.items()}
-# Only these may be left out of a table: CesiumJS fills in the no-data value of a missing property
-# itself, and fails on a 64-bit integer.
-_OMISSIBLE = frozenset(_ARROW_TYPES) - {"INT64", "UINT64"}
+_INTEGERS = ("UINT8", "INT8", "UINT16", "INT16", "UINT32", "INT32")
 _TEXT_NO_DATA = ("", "\u0000", "(null)", "\u2205", "\u0000null\u0000")
+# The name of an enum's value may not be empty.
+_ENUM_NO_DATA = _TEXT_NO_DATA[1:]
+_ENUM_VALUES = 250
+# Measurements of ours, to a millimetre: single precision holds them.
+_SINGLE = frozenset({"cim:base_m", "cim:height_m"})
+_EXACT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
-class Property:
-    """One property of the schema.
+class EncodedProperty:
+    """A column as the buffers of a property table.
 
     Attributes:
-        id: identifier in the metadata, ``[A-Za-z_][A-Za-z0-9_]*``.
-        name: name of the column in the source, any text.
-        component_type: ``INT8`` … ``FLOAT64``, ``BOOLEAN`` or ``STRING``.
-        array: whether each feature has a list of values.
-        no_data: what stands for null, or None when the run has no null.
-        source_type: Arrow type in the source.
+        id: property id.
+        values: bytes of the values; None: the column is null throughout.
+        array_offsets: (N + 1,) element offsets of arrays, or None.
+        string_offsets: (M + 1,) byte offsets of strings, or None.
     """
 
     id: str
-    name: str
-    component_type: str
-    array: bool
-    no_data: Any
-    source_type: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the class property of EXT_structural_metadata."""
-        scalar = self.component_type not in ("STRING", "BOOLEAN")
-        kind = (
-            {"type": "SCALAR", "componentType": self.component_type}
-            if scalar
-            else {"type": self.component_type}
-        )
-        document: dict[str, Any] = {"name": self.name, "description": self.source_type, **kind}
-        if self.array:
-            document["array"] = True
-        if self.no_data is None:
-            document["required"] = True
-        else:
-            document["noData"] = [self.no_data] if self.array else self.no_data
-        return document
-
-
-@dataclass(frozen=True, slots=True)
-class MetadataSchema:
-    """The class that all features of a tileset belong to."""
-
-    properties: tuple[Property, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the class of EXT_structural_metadata."""
-        return {
-            "name": "Feature",
-            "properties": {p.id: p.to_json() for p in self.properties},
-        }
-
-    def dump(self) -> list[dict[str, Any]]:
-        """Return JSON from which `load` makes an equal schema."""
-        return [{slot: getattr(p, slot) for slot in Property.__slots__} for p in self.properties]
-
-    @classmethod
-    def load(cls, data: Iterable[Mapping[str, Any]]) -> MetadataSchema:
-        """Return the schema that `dump` described."""
-        return cls(tuple(Property(**entry) for entry in data))
+    values: bytes | None
+    array_offsets: NDArray[Any] | None = None
+    string_offsets: NDArray[Any] | None = None
 
 
 @dataclass(slots=True)
-class _Column:
-    """What was seen of a column: its type, its range, and which no-data values are still free."""
+class EncodedTable:
+    """A property table with its schema.
 
-    type: pa.DataType
-    source_type: str
-    nulls: bool = False
-    low: float | int | None = None
-    high: float | int | None = None
-    taken: set[Any] = field(default_factory=set)
+    Attributes:
+        count: rows.
+        properties: class properties, JSON by id.
+        enums: JSON by id.
+        columns: the values.
+    """
+
+    count: int
+    properties: dict[str, Any] = field(default_factory=dict)
+    enums: dict[str, Any] = field(default_factory=dict)
+    columns: list[EncodedProperty] = field(default_factory=list)
 
 
-class SchemaBuilder:
-    """Watches every batch of a run, then decides the schema."""
+def property_ids(names: Sequence[str], reserved: Iterable[str] = ()) -> dict[str, str]:
+    """Return the property id of each column; decided by the names alone.
 
-    def __init__(self) -> None:
-        self._columns: dict[str, _Column] = {}
-        self._rows = 0
-
-    def observe(self, table: pa.Table, sources: Mapping[str, str] | None = None) -> None:
-        """Take note of a table that `plain` returned; `sources` are the types before that."""
-        for name in table.column_names:
-            array = table.column(name)
-            column = self._columns.get(name)
-            if column is None:
-                source = (sources or {}).get(name, str(array.type))
-                column = self._columns[name] = _Column(array.type, source, nulls=self._rows > 0)
-            column.type = _common_type(name, column.type, array.type)
-            _observe(column, array)
-        for name in self._columns.keys() - set(table.column_names):
-            self._columns[name].nulls = True
-        self._rows += table.num_rows
-
-    def finish(self, reserved: Iterable[str] = ()) -> MetadataSchema:
-        """Return the schema.
-
-        Args:
-            reserved: columns that get their identifiers first, in case others sanitise to the same.
-        """
-        first = [name for name in reserved if name in self._columns]
-        order = [*first, *(name for name in self._columns if name not in set(first))]
-        seen: set[str] = set()
-        ids = {name: unique_name(identifier(name), seen) for name in order}
-        return MetadataSchema(
-            tuple(_decide(ids[name], name, column) for name, column in self._columns.items())
-        )
+    Args:
+        names: columns, each once.
+        reserved: columns that get their identifiers first, in case others sanitise to the same.
+    """
+    first = [name for name in reserved if name in names]
+    seen: set[str] = set()
+    order = [*first, *(name for name in names if name not in set(first))]
+    ids = {name: unique_name(identifier(name), seen) for name in order}
+    return {name: ids[name] for name in names}
 
 
 def identifier(name: str) -> str:
@@ -180,152 +120,199 @@ def identifier(name: str) -> str:
     return coded if re.match(r"[A-Za-z_]", coded) else f"_{coded}"
 
 
-def _common_type(name: str, old: pa.DataType, new: pa.DataType) -> pa.DataType:
-    if old == new:
-        return old
-    schemas = [pa.schema([(name, old)]), pa.schema([(name, new)])]
-    try:
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-    except pa.ArrowTypeError as error:
-        raise TilingError(
-            f"attribute {name!r} changes its type from {old} to {new} within one source"
-        ) from error
-
-
-def _observe(column: _Column, array: pa.ChunkedArray) -> None:
-    column.nulls = column.nulls or array.null_count > 0
-    if pa.types.is_large_list(array.type):
-        array = pc.list_flatten(array)
-        column.nulls = column.nulls or array.null_count > 0
-    for value in _candidates(array.type):
-        if (
-            value not in column.taken
-            and pc.any(pc.equal(array, pa.scalar(value, array.type))).as_py()
-        ):
-            column.taken.add(value)
-    if pa.types.is_integer(array.type) and len(array) > array.null_count:
-        low, high = pc.min_max(array).as_py().values()
-        column.low = low if column.low is None else min(column.low, low)
-        column.high = high if column.high is None else max(column.high, high)
-
-
-def _candidates(kind: pa.DataType) -> tuple[Any, ...]:
-    if pa.types.is_large_string(kind):
-        return _TEXT_NO_DATA
-    if pa.types.is_floating(kind):
-        limits = np.finfo(kind.to_pandas_dtype())
-        return (float(limits.min), float(limits.max))
-    return ()
-
-
-def _decide(identity: str, name: str, column: _Column) -> Property:
-    kind = column.type
-    array = pa.types.is_large_list(kind)
-    if array:
-        kind = kind.value_type
-    if pa.types.is_boolean(kind):
-        component, no_data = ("INT8", -1) if column.nulls else ("BOOLEAN", None)
-    elif pa.types.is_integer(kind):
-        component, no_data = _decide_integer(name, kind, column)
-    else:
-        component = _COMPONENT_TYPES.get(kind, "STRING")
-        free = [v for v in _candidates(kind) if v not in column.taken]
-        if column.nulls and not free:
-            raise TilingError(f"attribute {name!r} uses every value that could stand for null")
-        no_data = free[0] if column.nulls else None
-    return Property(identity, name, component, array, no_data, column.source_type)
-
-
-def _decide_integer(name: str, kind: pa.DataType, column: _Column) -> tuple[str, int | None]:
-    low, high = int(column.low or 0), int(column.high or 0)
-    narrow = (pa.int32(), pa.uint32()) if kind.bit_width == 64 else (kind,)
-    wider = (pa.int16(), pa.int32(), pa.int64(), pa.uint64())
-    for candidate in (*narrow, kind, *(w for w in wider if w.bit_width > kind.bit_width)):
-        limits = np.iinfo(candidate.to_pandas_dtype())
-        if low < limits.min or high > limits.max:
-            continue
-        component = _COMPONENT_TYPES[candidate]
-        if not column.nulls:
-            return component, None
-        # JSON numbers are doubles to most clients, so the ends of 64 bits will not do for them.
-        lowest = max(int(limits.min), -(2**53) + 1)
-        highest = min(int(limits.max), 2**53 - 1)
-        if low > lowest:
-            return component, lowest
-        if high < highest:
-            return component, highest
-    raise TilingError(f"attribute {name!r} uses every integer that could stand for null")
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedProperty:
-    """A column as the buffers of a property table.
-
-    Attributes:
-        id: property id.
-        values: bytes of the values.
-        array_offsets: (N + 1,) uint32 element offsets of arrays, or None.
-        string_offsets: (M + 1,) uint32 byte offsets of strings, or None.
-    """
-
-    id: str
-    values: bytes
-    array_offsets: NDArray[np.uint32] | None = None
-    string_offsets: NDArray[np.uint32] | None = None
-
-
-def encode_table(schema: MetadataSchema, table: pa.Table) -> list[EncodedProperty]:
-    """Encode the rows of a tile.
+def encode_properties(table: pa.Table, ids: Mapping[str, str]) -> EncodedTable:
+    """Encode the rows of a tile with a schema of their own.
 
     Args:
-        schema: of the run.
-        table: what `plain` returned, (N rows); columns that the schema lacks are ignored.
+        table: what `plain` returned, (N rows).
+        ids: property id of every column.
 
-    Returns:
-        one entry a property; those without any value in this tile are left out.
+    Raises:
+        TilingError: a column uses every value that could stand for null.
     """
-    encoded = []
-    for prop in schema.properties:
-        if prop.name not in table.column_names:
-            continue
-        column = table.column(prop.name)
-        omissible = (
-            prop.array or prop.component_type == "STRING" or (prop.component_type in _OMISSIBLE)
-        )
-        if column.null_count == len(column) and prop.no_data is not None and omissible:
-            continue
-        encoded.append(_encode(prop, column))
+    encoded = EncodedTable(table.num_rows)
+    for name in table.column_names:
+        _encode(encoded, name, ids[name], _combined(table.column(name)))
     return encoded
 
 
-def _encode(prop: Property, column: pa.ChunkedArray) -> EncodedProperty:
+def _encode(table: EncodedTable, name: str, identity: str, column: pa.Array) -> None:
     array_offsets = None
-    if prop.array:
-        lists = _combined(column.cast(pa.large_list(column.type.value_type)))
-        if lists.null_count:
+    document: dict[str, Any] = {"name": name}
+    kind = column.type
+    if pa.types.is_large_list(kind):
+        if column.null_count:
             # Null is an array of one no-data value, so every null list gets one null item.
-            filler = pa.scalar([None], type=lists.type)
-            lists = _combined(pc.if_else(lists.is_valid(), lists, filler))
-        starts = np.asarray(lists.offsets, dtype=np.int64)
-        array_offsets = (starts - starts[0]).astype("<u4")
-        column = pa.chunked_array([pc.list_flatten(lists)])
-    if prop.component_type == "STRING":
-        text = _combined(column.cast(pa.large_string()))
-        if text.null_count:
-            text = pc.fill_null(text, prop.no_data)
-        offsets, values = text_parts(text)
-        return EncodedProperty(prop.id, values.tobytes(), array_offsets, offsets.astype("<u4"))
-    if prop.component_type == "BOOLEAN":
-        bits = np.packbits(_combined(column).to_numpy(zero_copy_only=False), bitorder="little")
-        return EncodedProperty(prop.id, bits.tobytes(), array_offsets)
-    numbers = _combined(column.cast(_ARROW_TYPES[prop.component_type]))
-    if numbers.null_count:
-        numbers = pc.fill_null(numbers, pa.scalar(prop.no_data, numbers.type))
-    values = numbers.to_numpy(zero_copy_only=False)
-    return EncodedProperty(
-        prop.id, values.astype(values.dtype.newbyteorder("<")).tobytes(), array_offsets
+            filler = pa.scalar([None], type=kind)
+            column = _combined(pc.if_else(column.is_valid(), column, filler))
+        starts = np.asarray(column.offsets, dtype=np.int64)
+        array_offsets = _narrow_offsets(starts - starts[0])
+        column = _combined(pc.list_flatten(column))
+        document["array"] = True
+    if column.null_count == len(column):
+        _encode_nothing(table, identity, document, column, array_offsets)
+        return
+    if pa.types.is_boolean(column.type):
+        encoded = _boolean(identity, document, column)
+    elif pa.types.is_integer(column.type):
+        encoded = _integer(name, identity, document, column)
+    elif pa.types.is_floating(column.type):
+        encoded = _real(name, identity, document, column)
+    else:
+        encoded = _text(table, name, identity, document, column)
+    if "noData" not in document:
+        document["required"] = True
+    elif "array" in document:
+        document["noData"] = [document["noData"]]
+    table.properties[identity] = document
+    table.columns.append(
+        EncodedProperty(identity, encoded.values, array_offsets, encoded.string_offsets)
     )
 
 
+def _encode_nothing(
+    table: EncodedTable,
+    identity: str,
+    document: dict[str, Any],
+    column: pa.Array,
+    array_offsets: NDArray[Any] | None,
+) -> None:
+    """Encode a column without any value: null throughout, or lists that are all empty."""
+    kind = column.type
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    document |= {"type": "SCALAR", "componentType": "INT8"} if number else {"type": "STRING"}
+    table.properties[identity] = document
+    no_data = -1 if number else ""
+    if array_offsets is None:
+        document["noData"] = no_data
+        table.columns.append(EncodedProperty(identity, None))
+        return
+    # An empty list and none at all are told apart by its one item.
+    document |= {"noData": [no_data]} if len(column) else {"required": True}
+    values = np.full(len(column), -1, dtype=np.int8).tobytes() if number else b""
+    string_offsets = None if number else np.zeros(len(column) + 1, dtype="<u1")
+    table.columns.append(EncodedProperty(identity, values, array_offsets, string_offsets))
+
+
+def _boolean(identity: str, document: dict[str, Any], column: pa.Array) -> EncodedProperty:
+    if not column.null_count:
+        document["type"] = "BOOLEAN"
+        bits = np.packbits(column.to_numpy(zero_copy_only=False), bitorder="little")
+        return EncodedProperty(identity, bits.tobytes())
+    document |= {"type": "SCALAR", "componentType": "INT8", "noData": -1}
+    numbers = pc.fill_null(column.cast(pa.int8()), -1).to_numpy(zero_copy_only=False)
+    return EncodedProperty(identity, numbers.astype(np.int8).tobytes())
+
+
+def _integer(
+    name: str, identity: str, document: dict[str, Any], column: pa.Array
+) -> EncodedProperty:
+    low, high = (int(v) for v in pc.min_max(column).as_py().values())
+    for component in _INTEGERS:
+        limits = np.iinfo(_NUMPY[component])
+        if low < limits.min or high > limits.max:
+            continue
+        if column.null_count:
+            free = next(
+                (v for v in (int(limits.min), int(limits.max)) if not low <= v <= high), None
+            )
+            if free is None:
+                continue
+            document["noData"] = free
+            column = pc.fill_null(column.cast(pa.int64()), free)
+        document |= {"type": "SCALAR", "componentType": component}
+        values = column.to_numpy(zero_copy_only=False).astype(_NUMPY[component])
+        return EncodedProperty(identity, _little(values))
+    if -_EXACT <= low and high <= _EXACT:
+        return _real(name, identity, document, column.cast(pa.float64()))
+    # No number of JavaScript holds them.
+    return _string(name, identity, document, column.cast(pa.large_string()))
+
+
+def _real(name: str, identity: str, document: dict[str, Any], column: pa.Array) -> EncodedProperty:
+    if column.null_count:
+        limit = float(np.finfo(np.float32).max)
+        candidates = [-limit, limit, -limit / 2]
+        taken = {v for v in candidates if pc.any(pc.equal(column, v)).as_py()}
+        free = [v for v in candidates if v not in taken]
+        if not free:
+            raise TilingError(f"attribute {name!r} uses every number that could stand for null")
+        document["noData"] = free[0]
+        column = pc.fill_null(column.cast(pa.float64()), free[0])
+    values = column.to_numpy(zero_copy_only=False)
+    # Numbers beyond single precision become infinite there, and so differ.
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    exact = np.array_equal(single.astype(np.float64), values, equal_nan=True)
+    component = "FLOAT32" if exact or name in _SINGLE else "FLOAT64"
+    document |= {"type": "SCALAR", "componentType": component}
+    return EncodedProperty(identity, _little(values.astype(_NUMPY[component])))
+
+
+def _text(
+    table: EncodedTable, name: str, identity: str, document: dict[str, Any], column: pa.Array
+) -> EncodedProperty:
+    column = column.cast(pa.large_string())
+    if "array" not in document and len(column) >= 8:
+        coded = column.dictionary_encode()
+        names = coded.dictionary.to_pylist()
+        free = [v for v in _ENUM_NO_DATA if v not in names]
+        few = len(names) <= min(_ENUM_VALUES, len(column) // 4)
+        if few and "" not in names and (free or not column.null_count):
+            return _enum(table, identity, document, coded, names, free[0] if free else "")
+    return _string(name, identity, document, column)
+
+
+def _enum(
+    table: EncodedTable,
+    identity: str,
+    document: dict[str, Any],
+    coded: pa.DictionaryArray,
+    names: list[str],
+    no_data: str,
+) -> EncodedProperty:
+    rows = np.asarray(pc.fill_null(coded.indices, len(names)).to_numpy(zero_copy_only=False))
+    # By name, so that the order of the rows does not show in the schema.
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rank = np.empty(len(names) + 1, dtype=np.uint8)
+    rank[order] = np.arange(len(names), dtype=np.uint8)
+    rank[len(names)] = len(names)
+    values = [{"name": names[i], "value": rank} for rank, i in enumerate(order)]
+    if coded.null_count:
+        values.append({"name": no_data, "value": len(names)})
+        document["noData"] = no_data
+    table.enums[identity] = {"valueType": "UINT8", "values": values}
+    document |= {"type": "ENUM", "enumType": identity}
+    return EncodedProperty(identity, rank[rows].tobytes())
+
+
+def _string(
+    name: str, identity: str, document: dict[str, Any], column: pa.Array
+) -> EncodedProperty:
+    if column.null_count:
+        taken = set(pc.unique(column).to_pylist())
+        free = [v for v in _TEXT_NO_DATA if v not in taken]
+        if not free:
+            raise TilingError(f"attribute {name!r} uses every text that could stand for null")
+        document["noData"] = free[0]
+        column = pc.fill_null(column, free[0])
+    document["type"] = "STRING"
+    offsets, values = text_parts(_combined(column))
+    return EncodedProperty(identity, values.tobytes(), string_offsets=_narrow_offsets(offsets))
+
+
+def _narrow_offsets(offsets: NDArray[np.int64]) -> NDArray[Any]:
+    last = int(offsets[-1])
+    return offsets.astype("<u1" if last < 2**8 else "<u2" if last < 2**16 else "<u4")
+
+
+def _little(values: NDArray[Any]) -> bytes:
+    return values.astype(values.dtype.newbyteorder("<")).tobytes()
+
+
 def _combined(column: Any) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    array = column.combine_chunks()
+    # Arrow gives back a chunked array of no chunks as it is.
+    return pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array

@@ -22,6 +22,7 @@ _HEADER = struct.Struct("<4sIQQ")
 MAGIC = b"subt"
 BOUNDING_REGION_CLASS = "tile"
 BOUNDING_REGION_PROPERTY = "bounding_region"
+FEATURES_PROPERTY = "features"
 
 # Schema of the metadata that every tile of a subtree carries; belongs into tileset.json.
 TILE_CLASS: dict[str, Any] = {
@@ -36,7 +37,14 @@ TILE_CLASS: dict[str, Any] = {
             "count": 6,
             "semantic": "TILE_BOUNDING_REGION",
             "required": True,
-        }
+        },
+        FEATURES_PROPERTY: {
+            "name": "Features",
+            "description": "source features that the tile and everything below it stand for",
+            "type": "SCALAR",
+            "componentType": "UINT32",
+            "required": True,
+        },
     },
 }
 
@@ -55,12 +63,14 @@ class Subtree:
         contents: (nodes,) bool, which tiles have content.
         children: (4**levels,) bool, which child subtrees exist, in Morton order.
         regions: (available tiles, 6) float64, radians and metres, in the order of the nodes.
+        features: (available tiles,) uint32, source features that each tile stands for.
     """
 
     tiles: NDArray[np.bool_]
     contents: NDArray[np.bool_]
     children: NDArray[np.bool_]
     regions: NDArray[np.float64]
+    features: NDArray[np.uint32]
 
 
 class _Buffer:
@@ -81,6 +91,7 @@ def encode_subtree(subtree: Subtree) -> bytes:
     buffer = _Buffer()
     regions = np.ascontiguousarray(subtree.regions, dtype="<f8")
     values = buffer.add(regions.tobytes())
+    counts = buffer.add(subtree.features.astype("<u4").tobytes())
     document: dict[str, Any] = {
         "tileAvailability": _availability(subtree.tiles, buffer),
         "contentAvailability": [_availability(subtree.contents, buffer)],
@@ -89,7 +100,10 @@ def encode_subtree(subtree: Subtree) -> bytes:
             {
                 "class": BOUNDING_REGION_CLASS,
                 "count": len(regions),
-                "properties": {BOUNDING_REGION_PROPERTY: {"values": values}},
+                "properties": {
+                    BOUNDING_REGION_PROPERTY: {"values": values},
+                    FEATURES_PROPERTY: {"values": counts},
+                },
             }
         ],
         "tileMetadata": 0,
@@ -110,7 +124,7 @@ def _availability(bits: NDArray[np.bool_], buffer: _Buffer) -> dict[str, int]:
 
 
 def decode_subtree(data: bytes, levels: int) -> Subtree:
-    """Read a subtree of `levels` levels whose only metadata are bounding regions.
+    """Read a subtree of `levels` levels with bounding regions and counts as metadata.
 
     Raises:
         FormatError: the bytes are not a subtree, or one that points outside of itself.
@@ -134,7 +148,7 @@ def decode_subtree(data: bytes, levels: int) -> Subtree:
             _bits(document, binary, document["tileAvailability"], node_count(levels)),
             _bits(document, binary, contents, node_count(levels)),
             _bits(document, binary, document["childSubtreeAvailability"], 4**levels),
-            _regions(document, binary),
+            *_metadata(document, binary),
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise FormatError(f"a subtree points outside of itself: {error!r}") from error
@@ -162,9 +176,16 @@ def _bits(
     return bits
 
 
-def _regions(document: dict[str, Any], binary: bytes) -> NDArray[np.float64]:
+def _metadata(
+    document: dict[str, Any], binary: bytes
+) -> tuple[NDArray[np.float64], NDArray[np.uint32]]:
     if "tileMetadata" not in document:
-        return np.empty((0, 6))
+        return np.empty((0, 6)), np.empty(0, dtype=np.uint32)
     table = document["propertyTables"][document["tileMetadata"]]
-    values = _view(document, binary, table["properties"][BOUNDING_REGION_PROPERTY]["values"])
-    return np.frombuffer(values, dtype="<f8").reshape(table["count"], 6)
+    properties, count = table["properties"], table["count"]
+    regions = _view(document, binary, properties[BOUNDING_REGION_PROPERTY]["values"])
+    features = _view(document, binary, properties[FEATURES_PROPERTY]["values"])
+    return (
+        np.frombuffer(regions, dtype="<f8").reshape(count, 6),
+        np.frombuffer(features, dtype="<u4", count=count),
+    )

@@ -25,6 +25,7 @@ class ImplicitRoot:
         subtrees: template with ``{level}``, ``{x}``, ``{y}``.
         subtree_levels: levels in each subtree.
         available_levels: levels that hold tiles, at least 1.
+        refine: ``REPLACE`` or ``ADD``.
     """
 
     region: Region
@@ -33,13 +34,14 @@ class ImplicitRoot:
     subtrees: str
     subtree_levels: int
     available_levels: int
+    refine: str = "REPLACE"
 
     def to_json(self) -> dict[str, Any]:
         """Return the tile as JSON."""
         return {
             "boundingVolume": {"region": self.region.to_3dtiles()},
             "geometricError": self.geometric_error_m,
-            "refine": "ADD",
+            "refine": self.refine,
             "content": {"uri": self.content},
             "implicitTiling": {
                 "subdivisionScheme": "QUADTREE",
@@ -84,7 +86,7 @@ def encode_tileset(
         "root": {
             "boundingVolume": {"region": region.to_3dtiles()},
             "geometricError": root_error_m,
-            "refine": "ADD",
+            "refine": "REPLACE",
             "children": [root.to_json() for root in roots],
         },
     }

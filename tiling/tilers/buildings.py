@@ -1,96 +1,90 @@
-"""White-model buildings (白模): footprints with heights to 3D Tiles 1.1.
+"""White-model buildings (白模): footprints, or shapes of their own, to 3D Tiles 1.1.
 
-Slice: every building goes to the cell of its centroid and, by volume, to a level (`levels`).
-Sort: an external sort by tile. Build: each tile becomes one glb with all attributes. Bound:
-volumes are grown bottom-up from the decoded float32 content (`quadtree`), then the subtrees and
-tileset.json are written.
+Sort: an external sort by Morton index, so that every cell is a range of rows. Build: the tiles of
+some thousand neighbouring features at a time, full detail first, then what their parents show
+(`building_tiles`). Join: the coarser levels, from what the finer ones show. Bound: volumes are
+grown bottom-up from the decoded content (`quadtree`), then subtrees and tileset.json are written.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from tiling.batches import BASE_COLUMN, HEIGHT_COLUMN, HEIGHT_SOURCE_COLUMN, FeatureBatch
-from tiling.bounds import Region
-from tiling.crs import TILE_REF
-from tiling.ellipsoid import SEMI_MINOR_M, ecef_to_geodetic
-from tiling.errors import ConfigError, NothingToTile, TilingError
-from tiling.formats.glb import Mesh, PropertyTable, encode_glb
-from tiling.formats.metadata import (
-    CLASS_ID,
-    MetadataSchema,
-    SchemaBuilder,
-    encode_table,
+from tiling.batches import (
+    BASE_COLUMN,
+    HEIGHT_COLUMN,
+    HEIGHT_SOURCE_COLUMN,
+    MESH_COLUMN,
+    SKIRT_COLUMN,
+    FeatureBatch,
 )
+from tiling.bounds import Region
+from tiling.coords import TileCoord
+from tiling.crs import TILE_REF
+from tiling.errors import ConfigError, NothingToTile, TilingError
+from tiling.formats.metadata import property_ids
 from tiling.formats.plain_columns import plain
 from tiling.formats.subtree import BOUNDING_REGION_CLASS, TILE_CLASS, encode_subtree
 from tiling.formats.tileset_json import encode_tileset
+from tiling.stores.base import PutTile
 from tiling.tilers.base import Requirements, Run, TilesetInfo
-from tiling.tilers.extsort import Spool, SpoolWriter
-from tiling.tilers.levels import Budget, Candidates, assign_levels
-from tiling.tilers.massing import ROOF, LocalFrame, Massing, extrude, vertex_counts
-from tiling.tilers.pipeline import Tile, UnitResult, build_units, compress
+from tiling.tilers.building_tiles import (
+    FEATURE_ID_COLUMN,
+    FEATURES_COLUMN,
+    ROOT_ERROR_M,
+    Built,
+    TileSettings,
+    build_cell,
+    build_parent,
+    content_tiles,
+    geometric_error_m,
+)
+from tiling.tilers.extsort import Spool, SpoolWriter, open_spool
+from tiling.tilers.pipeline import UnitResult, build_units, compress
+from tiling.tilers.prisms import Prisms
 from tiling.tilers.quadtree import (
+    BASE_LEVEL,
     DEEPEST_LEVEL,
     ROOT_LEVEL,
+    Level,
     cell_mortons,
-    content_key,
+    cell_of,
+    degrees,
     grow,
     implicit_roots,
+    subtree_key,
     subtrees,
-    tile_keys,
-    tile_of,
 )
 
-FEATURE_ID_COLUMN = "cim:feature_id"
-
-# Errors in metres. At a screen-space error of 16 on a full-HD view a tile refines nearer than
-# about 100 times its error: level 8 (78 km cells) at 100 km, level 12 at 6 km, level 15 at 800 m.
-_LEVEL_8_ERROR_M = 1024.0
-# The root refines from anywhere on the globe: the largest buildings never vanish on zoom-out.
-_ROOT_ERROR_M = 2.0**19
-_TILESET_ERROR_M = 2.0**20
-
-_TILES_A_UNIT = 4
-_ROWS_A_CHUNK = 20_000
-# Walls a shade darker than roofs: shapes read even where the light is flat.
-_WALL_COLOR, _ROOF_COLOR = (225, 225, 225, 255), (255, 255, 255, 255)
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """Tiles ``low <= key < high`` of a spool."""
-
-    spool: Path
-    schema: Path
-    low: int
-    high: int
-    skirt_m: float
+# The explicit root shows nothing, so it refines from anywhere on the globe.
+_SCENE_ERROR_M, _TILESET_ERROR_M = 2.0**19, 2.0**20
+# Cells of about 5 km are built as one, unless they hold more than this.
+_UNIT_LEVEL = 12
+_UNIT_ROWS = 16_384
 
 
 class BuildingsTiler:
-    """Turns footprints with base and height into 3D Tiles.
+    """Turns features with base and height into 3D Tiles.
 
     Args:
-        min_level: coarsest level of the global quadtree that holds buildings, at least 8.
-        max_level: finest level; its cells take whatever is left, at most 20.
-        skirt_m: metres that walls reach below the base, so that no building floats on a slope;
-            attributes know nothing of it.
-        tile_features: buildings that a tile above `max_level` holds at most, give or take half.
-        tile_vertices: vertices that a tile holds at most, give or take half.
+        min_level: coarsest level of the global quadtree with content, at least 8.
+        max_level: finest level; its tiles take whatever is left, at most 20.
+        tile_features: buildings that a tile above `max_level` holds at most.
+        tile_vertices: vertices that it holds at most, roughly.
+        key: column that identifies features over time; ids were made from it. None: ids are
+            ordinals, and tiles carry them.
 
     Raises:
-        ConfigError: the levels contradict each other or the skirt is negative.
+        ConfigError: the levels contradict each other.
     """
 
     kind = "buildings"
@@ -100,24 +94,40 @@ class BuildingsTiler:
         self,
         min_level: int = ROOT_LEVEL,
         max_level: int = 18,
-        skirt_m: float = 2.0,
-        tile_features: int = 1000,
-        tile_vertices: int = 40_000,
+        tile_features: int = 2000,
+        tile_vertices: int = 65_000,
+        key: str | None = None,
     ) -> None:
-        if not ROOT_LEVEL <= min_level <= max_level <= DEEPEST_LEVEL:
+        if not (ROOT_LEVEL <= min_level <= max_level <= DEEPEST_LEVEL and max_level >= BASE_LEVEL):
             raise ConfigError(
-                f"levels {min_level} to {max_level} of buildings: "
-                f"choose {ROOT_LEVEL} <= min <= max <= {DEEPEST_LEVEL}"
+                f"levels {min_level} to {max_level} of buildings: choose {ROOT_LEVEL} <= min <= "
+                f"max <= {DEEPEST_LEVEL}, and a max of at least {BASE_LEVEL}"
             )
-        if skirt_m < 0 or tile_features < 1 or tile_vertices < 1:
+        if tile_features < 1 or tile_vertices < 1:
             raise ConfigError(
-                f"skirt {skirt_m} m, {tile_features} buildings, {tile_vertices} vertices a tile: "
-                "none may be negative, and a tile holds at least one"
+                f"{tile_features} buildings, {tile_vertices} vertices a tile: at least one"
             )
         self.min_level = min_level
         self.max_level = max_level
-        self.skirt_m = skirt_m
-        self.budget = Budget(tile_features, tile_vertices)
+        self.tile_features = tile_features
+        self.tile_vertices = tile_vertices
+        self.key = key
+
+    def settings(self, columns: Sequence[str]) -> TileSettings:
+        """Return the settings of a tileset whose features have these attributes."""
+        derived = (FEATURE_ID_COLUMN, FEATURES_COLUMN, BASE_COLUMN, HEIGHT_COLUMN)
+        shown = [name for name in columns if name not in (SKIRT_COLUMN, MESH_COLUMN)]
+        reserved = (*derived, HEIGHT_SOURCE_COLUMN)
+        names = list(dict.fromkeys((*shown, FEATURE_ID_COLUMN, FEATURES_COLUMN)))
+        return TileSettings(
+            base_level=max(BASE_LEVEL, self.min_level),
+            max_level=self.max_level,
+            min_level=self.min_level,
+            tile_features=self.tile_features,
+            tile_vertices=self.tile_vertices,
+            property_ids=property_ids(names, reserved),
+            key=self.key,
+        )
 
     def run(self, batches: Iterable[FeatureBatch], run: Run) -> TilesetInfo:
         """Make the tileset; what an interrupted run left in ``run.scratch`` is used.
@@ -127,103 +137,40 @@ class BuildingsTiler:
             TilingError: a batch breaks what `requirements` ask for.
             Cancelled: asked to stop; the same call resumes.
         """
-        folder, schema_path = run.scratch / "tiles", run.scratch / "schema.json"
+        folder = run.scratch / "sorted"
         if not Spool.is_finished(folder):
-            self._sort(batches, run, folder, schema_path)
-        keys = Spool(folder).keys()
-        units = [
-            _Unit(folder, schema_path, int(part[0]), int(part[-1]) + 1, self.skirt_m)
-            for part in np.split(keys, np.arange(_TILES_A_UNIT, len(keys), _TILES_A_UNIT))
-        ]
-        facts = build_units("buildings", units, _build, run)
-        schema = MetadataSchema.load(orjson.loads(schema_path.read_bytes()))
-        return self._bind(keys, facts, schema, run)
+            writer = SpoolWriter.create(folder, max(run.memory_nbytes // 8, 1 << 20))
+            run.progress.begin("sort", None)
+            for batch in batches:
+                if len(batch):
+                    writer.add(batch, sort_keys(batch))
+                    run.progress.advance(len(batch))
+            writer.finish()
+        return self.run_sorted(folder, run)
 
-    def _sort(
-        self, batches: Iterable[FeatureBatch], run: Run, folder: Path, schema_path: Path
-    ) -> None:
-        slices = run.scratch / "slices"
-        run_nbytes = max(run.memory_nbytes // 8, 1 << 20)
-        schema, plan = _slice(batches, run, SpoolWriter.create(slices, run_nbytes))
-        level = assign_levels(plan, self.budget, self.min_level, self.max_level)
-        run.progress.begin("sort", len(level))
-        writer = SpoolWriter.create(folder, run_nbytes)
-        done = 0
-        for keys, batch in Spool(slices).chunks(_ROWS_A_CHUNK):
-            writer.add(batch, tile_keys(keys, level[done : done + len(batch)]))
-            done += len(batch)
-            run.progress.advance(len(batch))
-        partial = schema_path.with_suffix(".part")
-        partial.write_bytes(orjson.dumps(schema.dump()))
-        partial.rename(schema_path)
-        writer.finish()
-        shutil.rmtree(slices)
-
-    def _bind(
-        self,
-        keys: NDArray[np.uint64],
-        facts: list[dict[str, Any]],
-        schema: MetadataSchema,
-        run: Run,
-    ) -> TilesetInfo:
-        regions = np.array([region for fact in facts for region in fact["regions"]])
-        levels = grow(keys, regions)
-        for key, subtree in subtrees(levels):
-            run.writer.put(key, compress(encode_subtree(subtree)), "gzip")
-        bounds = Region(*levels[0].regions[0].tolist())
-        for region in levels[0].regions[1:].tolist():
-            bounds = bounds.union(Region(*region))
-        classes = {CLASS_ID: schema.to_json(), BOUNDING_REGION_CLASS: TILE_CLASS}
-        tileset = encode_tileset(
-            implicit_roots(levels, _LEVEL_8_ERROR_M),
-            _TILESET_ERROR_M,
-            _ROOT_ERROR_M,
-            {"id": "cim", "classes": classes},
-            # The root's volume is made of whole cells; this is where the buildings are.
-            {"cim:bounds": bounds.bbox3d()},
-        )
-        run.writer.put("tileset.json", compress(tileset), "gzip")
-        return _info(keys, facts, schema, bounds)
+    def run_sorted(self, folder: Path, run: Run) -> TilesetInfo:
+        """Make the tileset of a spool whose keys are those of `sort_keys`."""
+        spool = Spool(folder)
+        keys = spool.sorted_keys()
+        if not len(keys):
+            raise NothingToTile("there is no building to tile")
+        schema = spool.schema()
+        settings = self.settings(schema.names)
+        facts = [fact for step in _steps(folder, keys, settings, run) for fact in step]
+        levels = grow(content_tiles(facts))
+        bind(levels, run.writer, settings)
+        return _info(levels, facts, schema, settings)
 
 
-def _slice(
-    batches: Iterable[FeatureBatch], run: Run, writer: SpoolWriter
-) -> tuple[MetadataSchema, Candidates]:
-    """Spool every building under its deepest cell and return what the plan needs of each."""
-    builder = SchemaBuilder()
-    rows: list[Candidates] = []
-    run.progress.begin("slice", None)
-    for batch in batches:
-        if len(batch):
-            sliced, row = _measure(batch, builder)
-            writer.add(sliced, row.deepest)
-            rows.append(row)
-            run.progress.advance(len(batch))
-    if not rows:
-        raise NothingToTile("there is no building to tile")
-    writer.finish()
-    plan = Candidates.joined(rows)
-    # The order in which the spool hands the buildings out again.
-    order = np.lexsort((plan.ids, plan.deepest))
-    derived = (FEATURE_ID_COLUMN, BASE_COLUMN, HEIGHT_COLUMN, HEIGHT_SOURCE_COLUMN)
-    return builder.finish(derived), plan.take(order)
+def sort_keys(batch: FeatureBatch) -> NDArray[np.uint64]:
+    """Return the (N,) uint64 keys under which the features of a batch are sorted.
 
-
-def _measure(batch: FeatureBatch, builder: SchemaBuilder) -> tuple[FeatureBatch, Candidates]:
+    Raises:
+        TilingError: the batch breaks what buildings require.
+    """
     _require(batch)
-    source = {
-        name: str(batch.attributes.schema.field(name).type)
-        for name in batch.attributes.column_names
-    }
-    batch = batch.with_column(FEATURE_ID_COLUMN, pa.array(batch.ids))
-    batch = FeatureBatch(batch.ref, batch.ids, batch.geometry, plain(batch.attributes))
-    builder.observe(batch.attributes, source)
     centre = shapely.get_coordinates(shapely.centroid(batch.geometry))
-    deepest = cell_mortons(centre[:, 0], centre[:, 1], DEEPEST_LEVEL)
-    # Degrees of longitude shrink with latitude; the constant factor to m3 does not matter here.
-    area = shapely.area(batch.geometry) * np.cos(np.radians(centre[:, 1]))
-    volume = area * batch.column(HEIGHT_COLUMN)
-    return batch, Candidates(deepest, batch.ids, volume, vertex_counts(batch.geometry))
+    return cell_mortons(centre[:, 0], centre[:, 1], DEEPEST_LEVEL)
 
 
 def _require(batch: FeatureBatch) -> None:
@@ -248,98 +195,189 @@ def _require(batch: FeatureBatch) -> None:
         )
 
 
-def _build(unit: _Unit) -> UnitResult:
-    schema = MetadataSchema.load(orjson.loads(unit.schema.read_bytes()))
-    keys, batch = Spool(unit.spool).gather(unit.low, unit.high)
-    tiles, regions, triangles = [], [], 0
-    start = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-    for index in np.split(np.arange(len(keys)), start[1:]):
-        features = batch.take(index)
-        mesh, region = _mesh(features, unit.skirt_m)
-        table = PropertyTable(schema, len(features), encode_table(schema, features.attributes))
-        data = compress(encode_glb(mesh, table))
-        tiles.append(Tile(content_key(tile_of(int(keys[index[0]]))), data, "gzip"))
-        regions.append(list(region))
-        triangles += len(mesh.triangles)
-    return UnitResult(tiles, {"regions": regions, "features": len(batch), "triangles": triangles})
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A cell of a spool; `shown` is where to put what its tile shows."""
+
+    spool: Path
+    cell: TileCoord
+    shown: Path
+    settings: TileSettings
 
 
-def _mesh(batch: FeatureBatch, skirt_m: float) -> tuple[Mesh, Region]:
-    west, south, east, north = shapely.total_bounds(batch.geometry)
-    base, height = batch.column(BASE_COLUMN), batch.column(HEIGHT_COLUMN)
-    frame = LocalFrame.at((west + east) / 2, (south + north) / 2, float(base.min()))
-    massing = extrude(batch.geometry, base, height, frame, skirt_m)
-    positions = massing.positions.astype(np.float32)
-    colors = np.array([_WALL_COLOR, _ROOF_COLOR], dtype=np.uint8)[
-        (massing.part == ROOF).astype(np.intp)
-    ]
-    mesh = Mesh(
-        positions,
-        massing.normals,
-        colors,
-        massing.feature,
-        massing.triangles,
-        massing.edges,
-        frame.to_ecef,
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """A cell whose children have been built; `children` is where what they show rests."""
+
+    cell: TileCoord
+    children: tuple[Path, ...]
+    shown: Path
+    settings: TileSettings
+
+
+def _steps(
+    folder: Path, keys: NDArray[np.uint64], settings: TileSettings, run: Run
+) -> Iterator[list[dict[str, Any]]]:
+    """Build full detail, then level after level above it; yield the facts of each step."""
+    shown = run.scratch / "shown"
+    shown.mkdir(exist_ok=True)
+    cells = plan_units(keys)
+    units = [_Unit(folder, cell, shown / f"{_name(cell)}.npz", settings) for cell in cells]
+    yield build_units("buildings", units, _build_unit, run)
+    waiting = {unit.cell: unit.shown for unit in units}
+    for level in range(max(cell.level for cell in cells) - 1, ROOT_LEVEL - 1, -1):
+        below = [cell for cell in waiting if cell.level == level + 1]
+        parents: dict[TileCoord, list[Path]] = {}
+        for cell in sorted(below, key=lambda cell: cell.morton()):
+            parents.setdefault(cell.parent(), []).append(waiting.pop(cell))
+        joins = [
+            _Parent(cell, tuple(children), shown / f"{_name(cell)}.npz", settings)
+            for cell, children in parents.items()
+        ]
+        if joins:
+            yield build_units(f"level-{level}", joins, _build_join, run)
+        waiting.update((join.cell, join.shown) for join in joins)
+
+
+def _name(cell: TileCoord) -> str:
+    return f"{cell.level}-{cell.x}-{cell.y}"
+
+
+def plan_units(keys: NDArray[np.uint64], max_rows: int = _UNIT_ROWS) -> list[TileCoord]:
+    """Return the cells that are built as one: large, but of no more rows than fit in memory.
+
+    Args:
+        keys: (N,) uint64, ascending, at `DEEPEST_LEVEL`.
+        max_rows: rows of a cell; a cell of the deepest level takes what it holds.
+    """
+    units: list[TileCoord] = []
+    pending = [(_UNIT_LEVEL, morton) for morton in _distinct(keys, _UNIT_LEVEL)]
+    while pending:
+        level, morton = pending.pop()
+        below = np.uint64(2 * (DEEPEST_LEVEL - level))
+        low, high = np.searchsorted(
+            keys, np.array([morton, morton + 1], dtype=np.uint64) << below
+        ).tolist()
+        if high - low > max_rows and level < DEEPEST_LEVEL:
+            inside = keys[low:high]
+            pending.extend((level + 1, child) for child in _distinct(inside, level + 1))
+        else:
+            units.append(cell_of(morton, level))
+    return sorted(units, key=lambda cell: cell.morton() << (2 * (DEEPEST_LEVEL - cell.level)))
+
+
+def _distinct(keys: NDArray[np.uint64], level: int) -> list[int]:
+    mortons: list[int] = np.unique(keys >> np.uint64(2 * (DEEPEST_LEVEL - level))).tolist()
+    return mortons
+
+
+def _build_unit(unit: _Unit) -> UnitResult:
+    below = 2 * (DEEPEST_LEVEL - unit.cell.level)
+    low = unit.cell.morton() << below
+    keys, batch = open_spool(unit.spool).gather(low, low + (1 << below))
+    built = Built()
+    shown = build_cell(unit.cell, keys, batch, unit.settings, built)
+    _save(shown, unit.shown)
+    return UnitResult(built.tiles, built.facts())
+
+
+def _build_join(join: _Parent) -> UnitResult:
+    built = Built()
+    children = [_load(path) for path in join.children]
+    _save(build_parent(join.cell, children, join.settings, built), join.shown)
+    return UnitResult(built.tiles, built.facts())
+
+
+def _save(prisms: Prisms, path: Path) -> None:
+    # Complete before the part that stands for the unit is.
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
+    np.savez(partial, **{name: getattr(prisms, name) for name in Prisms.__dataclass_fields__})
+    partial.rename(path)
+
+
+def _load(path: Path) -> Prisms:
+    with np.load(path) as arrays:
+        return Prisms(**{name: arrays[name] for name in Prisms.__dataclass_fields__})
+
+
+def bind(
+    levels: list[Level],
+    writer: PutTile,
+    settings: TileSettings,
+    roots: frozenset[TileCoord] | None = None,
+) -> None:
+    """Write subtrees and tileset.json.
+
+    Args:
+        levels: the whole tree.
+        writer: of the store.
+        settings: of the tileset.
+        roots: root cells of the subtrees to write; None: all.
+    """
+    for cell, subtree in subtrees(levels):
+        if roots is None or cell in roots:
+            writer.put(subtree_key(cell), compress(encode_subtree(subtree)), "gzip")
+    bounds, _ = summary(levels)
+    # The root's volume is made of whole cells; this is where the buildings are.
+    extras: dict[str, Any] = {"cim:bounds": bounds.bbox3d()}
+    if settings.key is not None:
+        extras["cim:key"] = settings.property_ids[settings.key]
+    tileset = encode_tileset(
+        implicit_roots(levels, ROOT_ERROR_M),
+        _TILESET_ERROR_M,
+        _SCENE_ERROR_M,
+        {"id": "cim", "classes": {BOUNDING_REGION_CLASS: TILE_CLASS}},
+        extras,
     )
-    return mesh, _region(positions, frame, _longest_chord_m(massing))
+    writer.put("tileset.json", compress(tileset), "gzip")
 
 
-def _longest_chord_m(massing: Massing) -> float:
-    a, b, c = (massing.positions[massing.triangles[:, i]] for i in range(3))
-    sides = np.concatenate([a - b, b - c, c - a])
-    return float(np.sqrt(np.einsum("ij,ij->i", sides, sides).max()))
-
-
-def _region(positions: NDArray[np.float32], frame: LocalFrame, chord_m: float) -> Region:
-    """Return the volume of what a decoder will see."""
-    seen = positions.astype(np.float64) @ frame.to_ecef[:3, :3].T + frame.to_ecef[:3, 3]
-    lon, lat, height = ecef_to_geodetic(seen)
-    # Triangles are flat and the Earth is not: the middle of a chord sags below its ends, and
-    # between two places of one latitude it leans towards the pole. A millimetre for rounding.
-    steep = max(1.0, float(np.abs(np.tan(np.radians(lat))).max()))
-    sag_m = chord_m**2 / (8 * SEMI_MINOR_M) * steep + 1e-3
-    sag_lat = np.degrees(sag_m / SEMI_MINOR_M)
-    sag_lon = sag_lat / max(float(np.cos(np.radians(lat)).min()), 1e-6)
-    return Region(
-        float(lon.min() - sag_lon),
-        float(lat.min() - sag_lat),
-        float(lon.max() + sag_lon),
-        float(lat.max() + sag_lat),
-        float(height.min() - sag_m),
-        float(height.max() + sag_m),
-    )
+def summary(levels: list[Level]) -> tuple[Region, dict[str, Any]]:
+    """Return the bounds of a tree, and what a version's info says of it."""
+    bounds = degrees(levels[0].regions[0])
+    for region in levels[0].regions[1:]:
+        bounds = bounds.union(degrees(region))
+    counts = {
+        ROOT_LEVEL + depth: int(level.contents.sum())
+        for depth, level in enumerate(levels)
+        if level.contents.any()
+    }
+    return bounds, {
+        "min_level": min(counts),
+        "max_level": max(counts),
+        "tiles": sum(counts.values()),
+        "tiles_per_level": {str(level): count for level, count in counts.items()},
+        "geometric_error_m": {str(level): geometric_error_m(level) for level in counts},
+    }
 
 
 def _info(
-    keys: NDArray[np.uint64], facts: list[dict[str, Any]], schema: MetadataSchema, bounds: Region
+    levels: list[Level], facts: list[dict[str, Any]], schema: pa.Schema, settings: TileSettings
 ) -> TilesetInfo:
-    level = [tile_of(key).level for key in keys.tolist()]
-    levels, counts = np.unique(level, return_counts=True)
-    features = sum(fact["features"] for fact in facts)
+    bounds, tree = summary(levels)
+    shown = plain(schema.empty_table()).schema
     return TilesetInfo(
         bounds=bounds,
-        min_level=int(levels[0]),
-        max_level=int(levels[-1]),
-        tiles=len(keys),
-        features=features,
+        min_level=tree["min_level"],
+        max_level=tree["max_level"],
+        tiles=tree["tiles"],
+        features=sum(fact["features"] for fact in facts),
         metadata={
             "fields": [
                 {
-                    "id": p.id,
-                    "name": p.name,
-                    "type": p.component_type + ("[]" if p.array else ""),
-                    "source_type": p.source_type,
-                    "nullable": p.no_data is not None,
+                    "id": settings.property_ids[name],
+                    "name": name,
+                    "type": str(shown.field(name).type),
+                    "source_type": str(schema.field(name).type),
                 }
-                for p in schema.properties
+                for name in shown.names
+                if name in settings.property_ids
             ],
-            "tiles_per_level": {
-                str(lv): n for lv, n in zip(levels.tolist(), counts.tolist(), strict=True)
-            },
-            "geometric_error_m": {
-                str(lv): _LEVEL_8_ERROR_M / 2 ** (lv - ROOT_LEVEL) for lv in levels.tolist()
-            },
+            "tiles_per_level": tree["tiles_per_level"],
+            "geometric_error_m": tree["geometric_error_m"],
             "triangles": sum(fact["triangles"] for fact in facts),
+            "tiles_nbytes": sum(fact["nbytes"] for fact in facts),
+            "full_detail_nbytes": sum(fact["leaf_nbytes"] for fact in facts),
+            "tiler": settings.to_json(),
         },
     )

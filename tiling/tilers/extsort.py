@@ -1,9 +1,10 @@
 """External sort of features by a 64-bit key: sorted runs on disk, gathered by key range.
 
-The one idea: each run is an Arrow IPC file sorted by (key, id) and memory-mapped when read, so
-gathering a key range is a binary search in every run and a small stable sort of what was found.
-Memory is bounded by one run while writing and by one range while reading, whatever the input's
-size, and because rows are ordered by (key, id) the size of the runs never shows in the result.
+The one idea: each run is an Arrow IPC file sorted by (key, id) with its keys beside it, so
+gathering a key range is a binary search in every run, reading the few record batches that hold it,
+and a small sort of what was found. Memory is bounded by one run while writing and by one range
+while reading, whatever the input's size, and because rows are ordered by (key, id) neither the
+size of the runs nor who wrote them shows in the result.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,71 @@ from tiling.crs import SpatialRef
 
 _KEY, _ID, _GEOMETRY = "__key", "__id", "__wkb"
 _MANIFEST = "spool.json"
+# What one read takes at least; small, because a range touches a batch or two of every run.
+_BATCH_ROWS = 1024
+
+
+def to_table(batch: FeatureBatch) -> pa.Table:
+    """Return the features of a batch as one Arrow table, ids and geometries in columns of ours."""
+    wkb = shapely.to_wkb(batch.geometry)
+    return batch.attributes.append_column(_ID, pa.array(batch.ids)).append_column(
+        _GEOMETRY, pa.array(wkb, type=pa.large_binary())
+    )
+
+
+def from_table(table: pa.Table, ref: SpatialRef) -> FeatureBatch:
+    """Return the batch that `to_table` turned into a table."""
+    return FeatureBatch(
+        ref,
+        _values(table.column(_ID)),
+        shapely.from_wkb(table.column(_GEOMETRY).to_numpy()),
+        table.drop_columns([_ID, _GEOMETRY]),
+    )
+
+
+def write_run(folder: Path, index: int, table: pa.Table, keys: NDArray[np.uint64]) -> None:
+    """Write a sorted run; complete when its keys are there.
+
+    Args:
+        folder: of the spool.
+        index: number of the run.
+        table: N features, as `to_table` returns them.
+        keys: (N,) uint64.
+    """
+    keys = np.asarray(keys, dtype=np.uint64)
+    ids = _values(table.column(_ID))
+    order = np.lexsort((ids, keys))
+    table = table.take(pa.array(order)).combine_chunks()
+    with (
+        pa.OSFile(str(_run(folder, index)), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table, max_chunksize=_BATCH_ROWS)
+    partial = folder / f"run-{index:05d}.part.npy"
+    np.save(partial, np.stack([keys[order], ids[order].view(np.uint64)]))
+    partial.rename(_keys(folder, index))
+
+
+def is_run_finished(folder: Path, index: int) -> bool:
+    """Say whether a run is complete."""
+    return _keys(folder, index).exists()
+
+
+def finish_spool(folder: Path, runs: int, ref: SpatialRef | None) -> Spool:
+    """Make a spool of complete runs 0 to `runs` - 1."""
+    manifest = {"runs": runs, "ref": None if ref is None else ref.to_json()}
+    partial = folder / (_MANIFEST + ".part")
+    partial.write_text(json.dumps(manifest), encoding="utf-8")
+    partial.rename(folder / _MANIFEST)
+    return Spool(folder)
+
+
+def _run(folder: Path, index: int) -> Path:
+    return folder / f"run-{index:05d}.arrow"
+
+
+def _keys(folder: Path, index: int) -> Path:
+    return folder / f"run-{index:05d}.npy"
 
 
 @dataclass(slots=True)
@@ -38,10 +105,9 @@ class SpoolWriter:
 
     folder: Path
     run_nbytes: int
-    _pending: list[pa.Table]
+    _pending: list[tuple[pa.Table, NDArray[np.uint64]]]
     _pending_nbytes: int
     _runs: int
-    _rows: int
     _ref: SpatialRef | None
 
     @classmethod
@@ -50,7 +116,7 @@ class SpoolWriter:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.iterdir():
             leftover.unlink()
-        return cls(folder, run_nbytes, [], 0, 0, 0, None)
+        return cls(folder, run_nbytes, [], 0, 0, None)
 
     def add(self, batch: FeatureBatch, keys: NDArray[np.uint64]) -> None:
         """Add features under their keys; a feature may be added under several keys.
@@ -59,14 +125,9 @@ class SpoolWriter:
             batch: N features; every batch of a spool shares frame and attribute schema.
             keys: (N,) uint64.
         """
-        table = batch.attributes
-        table = table.append_column(_KEY, pa.array(np.asarray(keys, dtype=np.uint64)))
-        table = table.append_column(_ID, pa.array(batch.ids))
-        table = table.append_column(
-            _GEOMETRY, pa.array(shapely.to_wkb(batch.geometry), type=pa.large_binary())
-        )
+        table = to_table(batch)
         self._ref = batch.ref
-        self._pending.append(table)
+        self._pending.append((table, np.asarray(keys, dtype=np.uint64)))
         self._pending_nbytes += table.nbytes
         if self._pending_nbytes >= self.run_nbytes:
             self._flush()
@@ -74,40 +135,27 @@ class SpoolWriter:
     def _flush(self) -> None:
         if not self._pending:
             return
-        table = pa.concat_tables(self._pending, promote_options="permissive").combine_chunks()
-        order = np.lexsort((table.column(_ID).to_numpy(), table.column(_KEY).to_numpy()))
-        table = table.take(pa.array(order))
-        path = self.folder / f"run-{self._runs:05d}.arrow"
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+        tables, keys = zip(*self._pending, strict=True)
+        table = pa.concat_tables(tables, promote_options="permissive")
+        write_run(self.folder, self._runs, table, np.concatenate(keys))
         self._runs += 1
-        self._rows += table.num_rows
         self._pending, self._pending_nbytes = [], 0
 
     def finish(self) -> Spool:
         """Write the last run and the manifest that makes the spool complete."""
         self._flush()
-        ref = None if self._ref is None else self._ref.to_json()
-        manifest = {"runs": self._runs, "rows": self._rows, "ref": ref}
-        partial = self.folder / (_MANIFEST + ".part")
-        partial.write_text(json.dumps(manifest), encoding="utf-8")
-        partial.rename(self.folder / _MANIFEST)
-        return Spool(self.folder)
+        return finish_spool(self.folder, self._runs, self._ref)
 
 
 class Spool:
-    """A finished spool; cheap to open, so that worker processes open their own."""
+    """A finished spool; worker processes open their own (`open_spool`)."""
 
     def __init__(self, folder: Path) -> None:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         self.folder = folder
-        self.rows: int = manifest["rows"]
         self.ref = SpatialRef.from_json(manifest["ref"]) if manifest["ref"] else None
-        self._tables = [
-            pa.ipc.open_file(pa.memory_map(str(folder / f"run-{i:05d}.arrow"))).read_all()
-            for i in range(manifest["runs"])
-        ]
-        self._keys = [_values(t.column(_KEY)) for t in self._tables]
+        self._index = [np.load(_keys(folder, i)) for i in range(manifest["runs"])]
+        self.rows = sum(index.shape[1] for index in self._index)
 
     @staticmethod
     def is_finished(folder: Path) -> bool:
@@ -116,9 +164,26 @@ class Spool:
 
     def keys(self) -> NDArray[np.uint64]:
         """Return the distinct keys, ascending."""
-        if not self._keys:
-            return np.empty(0, dtype=np.uint64)
-        return np.unique(np.concatenate(self._keys))
+        return np.unique(self.sorted_keys())
+
+    def sorted_keys(self) -> NDArray[np.uint64]:
+        """Return the key of every row, ascending."""
+        parts = [index[0] for index in self._index]
+        return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.uint64)
+
+    def ids(self) -> NDArray[np.int64]:
+        """Return the id of every row, in the order of the runs."""
+        parts = [index[1] for index in self._index]
+        return np.concatenate(parts).view(np.int64) if parts else np.empty(0, dtype=np.int64)
+
+    def schema(self) -> pa.Schema:
+        """Return the attributes' schema over all runs."""
+        schemas = []
+        for i in range(len(self._index)):
+            with pa.OSFile(str(_run(self.folder, i))) as file:
+                schemas.append(pa.ipc.open_file(file).schema)
+        schema = pa.unify_schemas(schemas, promote_options="permissive")
+        return pa.schema([field for field in schema if field.name not in (_ID, _GEOMETRY)])
 
     def gather(self, low: int, high: int) -> tuple[NDArray[np.uint64], FeatureBatch]:
         """Return the features with ``low <= key < high``, ordered by (key, id).
@@ -126,23 +191,42 @@ class Spool:
         Returns:
             (N,) uint64 keys and the N features.
         """
-        parts = []
-        for table, keys in zip(self._tables, self._keys, strict=True):
+        tables, keys = [], []
+        for i, index in enumerate(self._index):
             # high may be 2**64, which no uint64 holds: search for the last key instead.
-            start = np.searchsorted(keys, np.uint64(low), side="left")
-            stop = np.searchsorted(keys, np.uint64(high - 1), side="right")
+            start = int(np.searchsorted(index[0], np.uint64(low), side="left"))
+            stop = int(np.searchsorted(index[0], np.uint64(high - 1), side="right"))
             if stop > start:
-                parts.append(table.slice(int(start), int(stop - start)))
-        return self._assemble(parts)
+                tables.append(self._rows(i, start, stop))
+                keys.append(index[0, start:stop])
+        if self.ref is None or not self._index:
+            raise ValueError(f"the spool {self.folder} is empty")
+        if not tables:
+            tables, keys = [self._rows(0, 0, 0)], [self._index[0][0, :0]]
+        table = pa.concat_tables(tables, promote_options="permissive")
+        found = np.concatenate(keys)
+        if len(tables) > 1:
+            order = np.lexsort((_values(table.column(_ID)), found))
+            table, found = table.take(pa.array(order)), found[order]
+        return found, from_table(table.combine_chunks(), self.ref)
+
+    def _rows(self, run: int, start: int, stop: int) -> pa.Table:
+        first, last = start // _BATCH_ROWS, (stop - 1) // _BATCH_ROWS
+        # Read, not mapped: mapped pages would count as memory of every process that saw them.
+        with pa.OSFile(str(_run(self.folder, run))) as file:
+            reader = pa.ipc.open_file(file)
+            if stop <= start:
+                return reader.schema.empty_table()
+            batches = [reader.get_batch(i) for i in range(first, last + 1)]
+        table = pa.Table.from_batches(batches)
+        return table.slice(start - first * _BATCH_ROWS, stop - start)
 
     def chunks(self, max_rows: int) -> Iterator[tuple[NDArray[np.uint64], FeatureBatch]]:
         """Yield everything once in (key, id) order, about `max_rows` rows at a time.
 
         A chunk never splits one key, so it can be larger when many rows share a key.
         """
-        if not self._keys:
-            return
-        every = np.sort(np.concatenate(self._keys))
+        every = self.sorted_keys()
         start = 0
         while start < len(every):
             stop = min(start + max_rows, len(every))
@@ -150,22 +234,11 @@ class Spool:
             yield self.gather(int(every[start]), int(every[stop - 1]) + 1)
             start = stop
 
-    def _assemble(self, parts: list[pa.Table]) -> tuple[NDArray[np.uint64], FeatureBatch]:
-        if self.ref is None or not self._tables:
-            raise ValueError(f"the spool {self.folder} is empty")
-        table = pa.concat_tables(parts, promote_options="permissive") if parts else None
-        if table is None:
-            table = self._tables[0].slice(0, 0)
-        keys, ids = _values(table.column(_KEY)), _values(table.column(_ID))
-        order = np.lexsort((ids, keys))
-        table = table.take(pa.array(order)).combine_chunks()
-        batch = FeatureBatch(
-            self.ref,
-            ids[order],
-            shapely.from_wkb(table.column(_GEOMETRY).to_numpy(zero_copy_only=False)),
-            table.drop_columns([_KEY, _ID, _GEOMETRY]),
-        )
-        return keys[order], batch
+
+@lru_cache(maxsize=2)
+def open_spool(folder: Path) -> Spool:
+    """Open a finished spool once a process."""
+    return Spool(folder)
 
 
 def _values(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -9,7 +9,6 @@ byte for byte, without any bookkeeping beside the files themselves.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import struct
@@ -18,6 +17,8 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
+
+import deflate
 
 from tiling.errors import TilingError
 from tiling.findings import Finding
@@ -35,7 +36,7 @@ GZIP_LEVEL = 6
 
 def compress(data: bytes) -> bytes:
     """Return one gzip member without time or name: equal input gives equal bytes."""
-    return gzip.compress(data, GZIP_LEVEL, mtime=0)
+    return bytes(deflate.gzip_compress(data, GZIP_LEVEL))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ depends on its cell alone, never on the run. Volumes are grown bottom-up from th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,12 @@ from tiling.formats.subtree import Subtree, node_count
 from tiling.formats.tileset_json import ImplicitRoot
 
 ROOT_LEVEL = 8
+# Cells of about 1.2 km: the coarsest that hold buildings at full detail, and what an update
+# replaces as a whole.
+BASE_LEVEL = 14
 DEEPEST_LEVEL = 20
-SUBTREE_LEVELS = 6
-
-_LEVEL_BITS = 5
+# One subtree a root holds every level down to the base cells: one request, not one a base cell.
+SUBTREE_LEVELS = BASE_LEVEL - ROOT_LEVEL + 1
 
 
 def cell_mortons(
@@ -42,21 +44,8 @@ def cell_region(cell: TileCoord) -> Region:
     return Region(west, south, west + size, south + size)
 
 
-def tile_keys(deepest: NDArray[np.uint64], level: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return sort keys of tiles: depth first, parents before children, siblings together.
-
-    Args:
-        deepest: (N,) Morton indices at `DEEPEST_LEVEL` of any place in the tile.
-        level: (N,) level of the tile.
-    """
-    below = (2 * (DEEPEST_LEVEL - level.astype(np.int64))).astype(np.uint64)
-    return (((deepest >> below) << below) << np.uint64(_LEVEL_BITS)) | level.astype(np.uint64)
-
-
-def tile_of(key: int) -> TileCoord:
-    """Return the global cell behind a key of `tile_keys`."""
-    level = key & (2**_LEVEL_BITS - 1)
-    morton = key >> (_LEVEL_BITS + 2 * (DEEPEST_LEVEL - level))
+def cell_of(morton: int, level: int) -> TileCoord:
+    """Return the cell of a level with a Morton index."""
     x, y = unmorton2(np.uint64(morton))
     return TileCoord(level, int(x), int(y))
 
@@ -65,6 +54,12 @@ def content_key(cell: TileCoord) -> str:
     """Return the path of a cell's content."""
     root, local = _within_root(cell)
     return f"content/{root}/{local.level}/{local.x}/{local.y}.glb"
+
+
+def subtree_key(cell: TileCoord) -> str:
+    """Return the path of the subtree whose root is a cell."""
+    root, local = _within_root(cell)
+    return f"subtrees/{root}/{local.level}.{local.x}.{local.y}.subtree"
 
 
 def _within_root(cell: TileCoord) -> tuple[str, TileCoord]:
@@ -80,41 +75,77 @@ class Level:
     Attributes:
         mortons: (N,) uint64, global, ascending.
         contents: (N,) bool, which have content.
-        regions: (N, 6) float64: west, south, east, north in degrees, lowest, highest in metres.
+        regions: (N, 6) float64: west, south, east, north in radians, lowest, highest in metres.
+        features: (N,) int64, source features that each tile stands for.
     """
 
     mortons: NDArray[np.uint64]
     contents: NDArray[np.bool_]
     regions: NDArray[np.float64]
+    features: NDArray[np.int64]
 
 
-def grow(keys: NDArray[np.uint64], regions: NDArray[np.float64]) -> list[Level]:
+@dataclass(frozen=True, slots=True)
+class ContentTile:
+    """What the tree needs to know of a tile with content.
+
+    Attributes:
+        cell: the tile.
+        region: volume of its content, or of more: four radians, two metres.
+        features: source features it stands for.
+    """
+
+    cell: TileCoord
+    region: tuple[float, ...]
+    features: int
+
+
+def grow(tiles: Iterable[ContentTile]) -> list[Level]:
     """Return the levels from `ROOT_LEVEL` down, every volume holding content and children.
 
+    Growing what has been grown already changes nothing, so a tree may be grown again from the
+    volumes of what stayed and the contents of what is new.
+
     Args:
-        keys: (N,) distinct keys of the tiles with content.
-        regions: (N, 6) volumes of that content, degrees and metres.
+        tiles: at least one, each cell once.
     """
-    own_level = (keys & np.uint64(2**_LEVEL_BITS - 1)).astype(np.int64)
-    deepest = keys >> np.uint64(_LEVEL_BITS)
+    by_level: dict[int, list[ContentTile]] = {}
+    for tile in tiles:
+        by_level.setdefault(tile.cell.level, []).append(tile)
     grown: list[Level] = []
-    child_mortons = np.empty(0, dtype=np.uint64)
-    child_regions = np.empty((0, 6))
-    for level in range(int(own_level.max()), ROOT_LEVEL - 1, -1):
-        here = own_level == level
-        own = deepest[here] >> np.uint64(2 * (DEEPEST_LEVEL - level))
-        every = np.concatenate([own, child_mortons >> np.uint64(2)])
-        mortons, inverse = np.unique(every, return_inverse=True)
-        volumes = np.concatenate([regions[here], child_regions])
-        merged = np.tile([np.inf, np.inf, -np.inf, -np.inf, np.inf, -np.inf], (len(mortons), 1))
-        for axis, narrow in enumerate((True, True, False, False, True, False)):
-            widen = np.minimum if narrow else np.maximum
-            widen.at(merged[:, axis], inverse, volumes[:, axis])
-        contents = np.zeros(len(mortons), dtype=bool)
-        contents[inverse[: len(own)]] = True
-        grown.append(Level(mortons, contents, merged))
-        child_mortons, child_regions = mortons, merged
+    below = Level(
+        np.empty(0, dtype=np.uint64),
+        np.empty(0, dtype=bool),
+        np.empty((0, 6)),
+        np.empty(0, dtype=np.int64),
+    )
+    for level in range(max(by_level), ROOT_LEVEL - 1, -1):
+        below = _above(by_level.get(level, []), below)
+        grown.append(below)
     return grown[::-1]
+
+
+def _above(own: list[ContentTile], children: Level) -> Level:
+    own_mortons = np.array([tile.cell.morton() for tile in own], dtype=np.uint64)
+    own_regions = np.array([tile.region for tile in own]).reshape(-1, 6)
+    every = np.concatenate([own_mortons, children.mortons >> np.uint64(2)])
+    mortons, inverse = np.unique(every, return_inverse=True)
+    volumes = np.concatenate([own_regions, children.regions])
+    merged = np.tile([np.inf, np.inf, -np.inf, -np.inf, np.inf, -np.inf], (len(mortons), 1))
+    for axis, narrow in enumerate((True, True, False, False, True, False)):
+        widen = np.minimum if narrow else np.maximum
+        widen.at(merged[:, axis], inverse, volumes[:, axis])
+    contents = np.zeros(len(mortons), dtype=bool)
+    contents[inverse[: len(own)]] = True
+    features = np.zeros(len(mortons), dtype=np.int64)
+    np.add.at(features, inverse[len(own) :], children.features)
+    features[inverse[: len(own)]] = [tile.features for tile in own]
+    return Level(mortons, contents, merged, features)
+
+
+def degrees(region: NDArray[np.float64]) -> Region:
+    """Return a row of `Level.regions` as a `Region`."""
+    return Region(*np.degrees(region[:4]).tolist(), *region[4:].tolist())
 
 
 def implicit_roots(levels: list[Level], root_error_m: float) -> list[ImplicitRoot]:
@@ -122,13 +153,15 @@ def implicit_roots(levels: list[Level], root_error_m: float) -> list[ImplicitRoo
     roots = []
     top = levels[0]
     for index, morton in enumerate(top.mortons.tolist()):
-        x, y = (int(v) for v in unmorton2(np.uint64(morton)))
-        volume = Region(*top.regions[index].tolist())
-        cell = cell_region(TileCoord(ROOT_LEVEL, x, y))
+        cell = cell_of(morton, ROOT_LEVEL)
+        x, y = cell.x, cell.y
+        volume = degrees(top.regions[index])
         # Clients subdivide this rectangle, so it is the cell unless a building overhangs it.
-        region = cell._replace(
-            min_height_m=volume.min_height_m, max_height_m=volume.max_height_m
-        ).union(volume)
+        region = (
+            cell_region(cell)
+            ._replace(min_height_m=volume.min_height_m, max_height_m=volume.max_height_m)
+            .union(volume)
+        )
         depth = max(d for d, level in enumerate(levels) if _span(level, morton, d) != (0, 0))
         roots.append(
             ImplicitRoot(
@@ -152,21 +185,18 @@ def _span(level: Level, ancestor: int, depth: int) -> tuple[int, int]:
     return (int(low), int(high)) if high > low else (0, 0)
 
 
-def subtrees(levels: list[Level]) -> Iterator[tuple[str, Subtree]]:
-    """Yield every subtree with its path, level by level."""
+def subtrees(levels: list[Level]) -> Iterator[tuple[TileCoord, Subtree]]:
+    """Yield every subtree with its root cell, level by level."""
     for top in range(0, len(levels), SUBTREE_LEVELS):
         for morton in levels[top].mortons.tolist():
-            x, y = (int(v) for v in unmorton2(np.uint64(morton)))
-            root, local = _within_root(TileCoord(ROOT_LEVEL + top, x, y))
-            key = f"subtrees/{root}/{local.level}.{local.x}.{local.y}.subtree"
-            yield key, _subtree(levels, top, morton)
+            yield cell_of(morton, ROOT_LEVEL + top), _subtree(levels, top, morton)
 
 
 def _subtree(levels: list[Level], top: int, morton: int) -> Subtree:
     tiles = np.zeros(node_count(SUBTREE_LEVELS), dtype=bool)
     contents = np.zeros_like(tiles)
     children = np.zeros(4**SUBTREE_LEVELS, dtype=bool)
-    regions = []
+    regions, features = [], []
     for depth, level in enumerate(levels[top : top + SUBTREE_LEVELS + 1]):
         low, high = _span(level, morton, depth)
         nodes = (level.mortons[low:high] - np.uint64(morton << (2 * depth))).astype(np.int64)
@@ -177,6 +207,33 @@ def _subtree(levels: list[Level], top: int, morton: int) -> Subtree:
         tiles[nodes] = True
         contents[nodes] = level.contents[low:high]
         regions.append(level.regions[low:high])
-    volumes = np.concatenate(regions).copy()
-    volumes[:, :4] = np.radians(volumes[:, :4])
-    return Subtree(tiles, contents, children, volumes)
+        features.append(level.features[low:high])
+    return Subtree(
+        tiles,
+        contents,
+        children,
+        np.concatenate(regions),
+        np.concatenate(features).astype(np.uint32),
+    )
+
+
+def tiles_of(root: TileCoord, subtree: Subtree) -> list[ContentTile]:
+    """Return the tiles with content of a subtree, with the volumes it states.
+
+    Args:
+        root: the cell of its root.
+        subtree: as `_subtree` made it.
+    """
+    found = []
+    available = np.flatnonzero(subtree.tiles)
+    for row, node in enumerate(available.tolist()):
+        if not subtree.contents[node]:
+            continue
+        depth = 0
+        while node >= node_count(depth + 1):
+            depth += 1
+        morton = (root.morton() << (2 * depth)) + node - node_count(depth)
+        region = tuple(subtree.regions[row].tolist())
+        features = int(subtree.features[row])
+        found.append(ContentTile(cell_of(morton, root.level + depth), region, features))
+    return found

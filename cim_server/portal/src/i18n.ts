@@ -60,6 +60,7 @@ const texts = {
   close: ["关闭", "Close"],
   noValue: ["（空）", "(empty)"],
   unnamed: ["未命名对象", "Unnamed object"],
+  block: ["约 {n} 栋建筑（拉近可见每一栋）", "Block of {n} buildings (come nearer to see each)"],
   copy: ["复制", "Copy"],
   copied: ["已复制", "Copied"],
   urlCurrent: ["当前版本（随发布更新）", "Current (follows each publication)"],

@@ -11,6 +11,7 @@ import {
 } from "cesium";
 import type { Asset } from "./catalogue";
 import type { Globe } from "./globe";
+import { t } from "./i18n";
 import { nameOf } from "./labels";
 import type { VectorHit } from "./mvt_imagery";
 
@@ -122,6 +123,9 @@ interface MetadataNames {
 }
 
 function titleOf(attributes: Attribute[], asset: Asset | undefined): string {
+  // From afar a block stands for many buildings; each shows itself when the camera comes nearer.
+  const block = attributes.find(({ id }) => id === "cim_features");
+  if (block !== undefined) return t("block").replace("{n}", String(block.value));
   const byId = nameOf(Object.fromEntries(attributes.map(({ id, value }) => [id, value])));
   const byName = nameOf(Object.fromEntries(attributes.map(({ name, value }) => [name, value])));
   return byId ?? byName ?? asset?.title ?? "";

@@ -26,7 +26,8 @@ def subtrees(draw: st.DrawFn) -> Subtree:
     regions = draw(
         arrays(float, (int(tiles.sum()), 6), elements=st.floats(-1e4, 1e4, allow_nan=False))
     )
-    return Subtree(tiles, contents, children, regions)
+    features = draw(arrays(np.uint32, int(tiles.sum())))
+    return Subtree(tiles, contents, children, regions, features)
 
 
 @given(subtrees())
@@ -36,6 +37,7 @@ def test_reading_gives_what_was_written(subtree: Subtree) -> None:
     np.testing.assert_array_equal(read.contents, subtree.contents)
     np.testing.assert_array_equal(read.children, subtree.children)
     np.testing.assert_array_equal(read.regions, subtree.regions)
+    np.testing.assert_array_equal(read.features, subtree.features)
 
 
 def sample() -> Subtree:
@@ -43,7 +45,8 @@ def sample() -> Subtree:
     tiles[[0, 2, 9]] = True
     children = np.zeros(4**LEVELS, dtype=bool)
     children[17] = True
-    return Subtree(tiles, tiles.copy(), children, np.arange(18.0).reshape(3, 6))
+    features = np.array([7, 5, 2], dtype=np.uint32)
+    return Subtree(tiles, tiles.copy(), children, np.arange(18.0).reshape(3, 6), features)
 
 
 def test_the_json_keeps_the_schema_and_every_part_its_alignment(schema_errors: Any) -> None:
@@ -69,7 +72,9 @@ def test_bits_count_level_by_level_and_from_the_least_significant_bit() -> None:
 
 def test_full_and_empty_availability_are_constants() -> None:
     full = np.ones(node_count(LEVELS), dtype=bool)
-    subtree = Subtree(full, full, np.zeros(4**LEVELS, dtype=bool), np.zeros((len(full), 6)))
+    none = np.zeros(4**LEVELS, dtype=bool)
+    counts = np.zeros(len(full), dtype=np.uint32)
+    subtree = Subtree(full, full, none, np.zeros((len(full), 6)), counts)
     data = encode_subtree(subtree)
     document = orjson.loads(data[24 : 24 + struct.unpack_from("<Q", data, 8)[0]])
     assert document["tileAvailability"] == {"constant": 1}

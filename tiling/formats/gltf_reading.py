@@ -15,9 +15,11 @@ import orjson
 from numpy.typing import NDArray
 
 from tiling.errors import FormatError
+from tiling.formats import meshopt
 
 _DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+_MESHOPT = "EXT_meshopt_compression"
 _NUMBERS = {
     "INT8": "<i1",
     "UINT8": "<u1",
@@ -73,9 +75,10 @@ class Glb:
 
     def _visit(self, index: int, above: NDArray[np.float64], found: list[Primitive]) -> None:
         node = self.document["nodes"][index]
-        if {"translation", "rotation", "scale"} & node.keys():
-            raise FormatError(f"node {index} is placed by translation, rotation or scale")
+        if {"translation", "rotation"} & node.keys():
+            raise FormatError(f"node {index} is placed by translation or rotation")
         matrix = above @ np.array(node.get("matrix", np.eye(4).ravel())).reshape(4, 4).T
+        matrix = matrix @ np.diag([*node.get("scale", (1.0, 1.0, 1.0)), 1.0])
         if "mesh" in node:
             for primitive in self.document["meshes"][node["mesh"]]["primitives"]:
                 found.append(self._primitive(primitive, matrix))
@@ -110,11 +113,22 @@ class Glb:
         ):
             raise FormatError("the accessor's min and max are not those of its positions")
 
+    def accessor(self, index: int) -> NDArray[Any]:
+        """Return the elements of an accessor: (N,) or (N, width).
+
+        Raises:
+            FormatError: it points outside of the file.
+        """
+        with _guard("accessor"):
+            return self._accessor(index)
+
     def _accessor(self, index: int) -> NDArray[Any]:
         accessor = self.document["accessors"][index]
         view = self.document["bufferViews"][accessor["bufferView"]]
         data = self._view(accessor["bufferView"])
         dtype = np.dtype(_DTYPES[accessor["componentType"]])
+        if accessor["count"] < 1:
+            raise FormatError(f"accessor {index} has no element")
         width, count = _WIDTHS[accessor["type"]], accessor["count"]
         stride = view.get("byteStride", width * dtype.itemsize)
         start = accessor.get("byteOffset", 0)
@@ -125,14 +139,48 @@ class Glb:
         )
         return values[:, 0] if width == 1 else values
 
+    def view(self, index: int) -> bytes:
+        """Return the bytes of a buffer view.
+
+        Raises:
+            FormatError: it points outside of the file.
+        """
+        with _guard("buffer view"):
+            return self._view(index)
+
     def _view(self, index: int, alignment: int = 1) -> bytes:
         view = self.document["bufferViews"][index]
+        if _MESHOPT in view.get("extensions", {}):
+            return self._decoded(view["extensions"][_MESHOPT], view["byteLength"])
         start, length = view.get("byteOffset", 0), view["byteLength"]
         if start + length > len(self._binary) or start % alignment:
             raise FormatError(
                 f"buffer view {index} is misaligned or longer than its buffer: {view}"
             )
         return self._binary[start : start + length]
+
+    def _decoded(self, extension: dict[str, Any], nbytes: int) -> bytes:
+        start, length = extension.get("byteOffset", 0), extension["byteLength"]
+        count, stride, mode = extension["count"], extension["byteStride"], extension["mode"]
+        if extension["buffer"] != 0 or start + length > len(self._binary):
+            raise FormatError("compressed data is longer than its buffer")
+        if count * stride != nbytes or extension.get("filter", "NONE") != "NONE":
+            raise FormatError(f"compressed data of {count} × {stride} bytes for {nbytes}")
+        # Sixteen elements take at least a quarter byte for each of their bytes: nothing expands
+        # without bounds.
+        if nbytes > 4096 * max(length, 1):
+            raise FormatError(f"{length} compressed bytes claim to be {nbytes}")
+        data = self._binary[start : start + length]
+        if mode == meshopt.ATTRIBUTES:
+            return meshopt.decode_attributes(data, count, stride).tobytes()
+        dtype = {2: "<u2", 4: "<u4"}[stride]
+        if mode == meshopt.TRIANGLES:
+            indices = meshopt.decode_triangles(data, count // 3).reshape(-1)
+        else:
+            indices = meshopt.decode_indices(data, count)
+        if len(indices) and indices.max() > np.iinfo(dtype).max:
+            raise FormatError("a compressed index is larger than its type")
+        return indices.astype(dtype).tobytes()
 
     def features(self) -> tuple[int, dict[str, NDArray[Any]]]:
         """Return the row count of the first property table and its columns by property id.
@@ -144,9 +192,10 @@ class Glb:
             return 0, {}
         with _guard("property table"):
             table = extension["propertyTables"][0]
+            enums = extension["schema"].get("enums", {})
             properties = extension["schema"]["classes"][table["class"]]["properties"]
             columns = {
-                name: self._column(properties[name], entry, table["count"])
+                name: self._column(properties[name], entry, table["count"], enums)
                 for name, entry in table["properties"].items()
             }
             absent = [n for n, p in properties.items() if p.get("required") and n not in columns]
@@ -154,13 +203,16 @@ class Glb:
                 raise FormatError(f"required properties are absent: {absent}")
             return int(table["count"]), columns
 
-    def _column(self, prop: dict[str, Any], entry: dict[str, Any], count: int) -> NDArray[Any]:
+    def _column(
+        self, prop: dict[str, Any], entry: dict[str, Any], count: int, enums: dict[str, Any]
+    ) -> NDArray[Any]:
         offsets = None
         length = count
         if prop.get("array") and "count" not in prop:
-            offsets = self._offsets(entry["arrayOffsets"], count)
+            kind = entry.get("arrayOffsetType", "UINT32")
+            offsets = self._offsets(entry["arrayOffsets"], count, kind)
             length = int(offsets[-1])
-        values = self._values(prop, entry, length)
+        values = self._values(prop, entry, length, enums)
         if offsets is not None:
             parts = np.split(values, offsets[1:-1]) if count else []
             values = np.fromiter((part.tolist() for part in parts), dtype=object, count=count)
@@ -170,10 +222,13 @@ class Glb:
         column[np.array([value == prop["noData"] for value in column], dtype=bool)] = None
         return column
 
-    def _values(self, prop: dict[str, Any], entry: dict[str, Any], length: int) -> NDArray[Any]:
+    def _values(
+        self, prop: dict[str, Any], entry: dict[str, Any], length: int, enums: dict[str, Any]
+    ) -> NDArray[Any]:
         data = self._view(entry["values"], alignment=8)
         if prop["type"] == "STRING":
-            offsets = self._offsets(entry["stringOffsets"], length)
+            kind = entry.get("stringOffsetType", "UINT32")
+            offsets = self._offsets(entry["stringOffsets"], length, kind)
             if int(offsets[-1]) > len(data):
                 raise FormatError("string offsets point behind the strings")
             texts = [data[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
@@ -181,6 +236,13 @@ class Glb:
         if prop["type"] == "BOOLEAN":
             bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
             return bits[:length].astype(bool)
+        if prop["type"] == "ENUM":
+            enum = enums[prop["enumType"]]
+            names = {value["value"]: value["name"] for value in enum["values"]}
+            numbers = np.frombuffer(data, _NUMBERS[enum.get("valueType", "UINT16")])
+            if len(numbers) != length:
+                raise FormatError(f"{len(numbers)} values for {length} features")
+            return np.array([*(names[number] for number in numbers.tolist()), None], object)[:-1]
         if prop["type"] != "SCALAR":
             raise FormatError(f"property type {prop['type']} is not known here")
         dtype = np.dtype(_NUMBERS[prop["componentType"]])
@@ -190,8 +252,8 @@ class Glb:
             raise FormatError(f"{len(values)} values for {length} features")
         return values
 
-    def _offsets(self, view: int, count: int) -> NDArray[np.int64]:
-        offsets = np.frombuffer(self._view(view, alignment=8), "<u4").astype(np.int64)
+    def _offsets(self, view: int, count: int, kind: str) -> NDArray[np.int64]:
+        offsets = np.frombuffer(self._view(view, alignment=8), _NUMBERS[kind]).astype(np.int64)
         if len(offsets) != count + 1 or (np.diff(offsets) < 0).any():
             raise FormatError("offsets are too few or decrease")
         return offsets

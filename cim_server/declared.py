@@ -1,0 +1,101 @@
+"""What `cim plan` and `cim ingest` may be told about sources: one list for both commands."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingest.manifest import IngestOptions, merge_options, read_manifest
+
+SourcesArgument = Annotated[
+    list[Path] | None, typer.Argument(metavar="SOURCE...", help="Files or folders.")
+]
+TextOption = Annotated[str | None, typer.Option()]
+ZoomOption = Annotated[int | None, typer.Option(min=0, max=24)]
+FileOption = Annotated[Path | None, typer.Option()]
+
+# Option of `IngestOptions` -> how it is given; in the order in which help shows them.
+_DECLARED: dict[str, Any] = {
+    "sources": SourcesArgument,
+    "id": TextOption,
+    "kind": TextOption,
+    "title": TextOption,
+    "collection": TextOption,
+    "description": TextOption,
+    "layer": TextOption,
+    "crs": TextOption,
+    "assume_crs": TextOption,
+    "vertical": TextOption,
+    "assume_vertical": TextOption,
+    "encoding": TextOption,
+    "height_field": TextOption,
+    "base_field": TextOption,
+    "roof_field": TextOption,
+    "floors_field": TextOption,
+    "key": Annotated[
+        str | None, typer.Option(help="Column that identifies features, for later updates.")
+    ],
+    "height_mode": TextOption,
+    "bad_heights": TextOption,
+    "min_zoom": ZoomOption,
+    "max_zoom": ZoomOption,
+    "terrain": TextOption,
+    "place": TextOption,
+    "up": TextOption,
+    "area": TextOption,
+    "attribution": TextOption,
+    "manifest": FileOption,
+}
+
+Declared = dict[str, Any]
+
+
+def declares(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every option of an ingest; it gets what was given as ``declared``."""
+    own = inspect.signature(command, eval_str=True).parameters
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in _DECLARED.items()
+    ]
+    parameters += [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in own.items()
+        if name != "declared"
+    ]
+
+    @functools.wraps(command)
+    def wrapper(**values: Any) -> None:
+        declared = {name: values.pop(name) for name in _DECLARED}
+        declared["sources"] = tuple(declared["sources"] or ())
+        command(declared=declared, **values)
+
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapper
+
+
+def options_of(declared: Declared) -> IngestOptions:
+    """Return the options that were given, completed by the manifest if one was named.
+
+    Raises:
+        ConfigError: contradicting or unknown values.
+    """
+    return merge_options(**_layers(declared))
+
+
+def given(declared: Declared) -> dict[str, Any]:
+    """Return only what was given, here or in the manifest."""
+    layers = _layers(declared)
+    named = {k: v for k, v in layers["declared"].items() if v not in (None, ())}
+    return {**layers["manifest"], **named}
+
+
+def _layers(declared: Declared) -> dict[str, dict[str, Any]]:
+    values = dict(declared)
+    manifest = values.pop("manifest")
+    return {"declared": values, "manifest": read_manifest(manifest) if manifest else {}}
