@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ingest.readers.base import ReadOptions, SourceReader
 from ingest.readers.geoparquet import GeoParquetReader
+from ingest.readers.model import ModelReader
 from ingest.readers.raster import RasterReader
 from ingest.readers.tileset import TilesetReader
 from ingest.readers.vector import VectorReader
@@ -14,14 +15,15 @@ from tiling.errors import SourceUnreadable, UnknownFormat
 READERS: tuple[type[SourceReader], ...] = (
     GeoParquetReader,
     TilesetReader,
+    ModelReader,
     VectorReader,
     RasterReader,
 )
 
 _REMEDY = (
     "readable are Shapefile (give the .shp), GeoPackage, GeoJSON, FlatGeobuf, FileGDB, DXF, CSV, "
-    "GeoParquet, ZIP archives of these, 3D Tiles (a folder with tileset.json, or .3tz), and the "
-    "rasters GDAL knows"
+    "GeoParquet, ZIP archives of these, 3D Tiles (a folder with tileset.json, or .3tz), OBJ and "
+    "glTF models, and the rasters GDAL knows"
 )
 
 
