@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tiling.batches import FeatureBatch
 from tiling.crs import TILE_REF
 from tiling.formats.geoparquet import read_file_metadata, read_geoparquet
-from tiling.tilers.quadtree import BASE_LEVEL, cell_mortons
+from tiling.tilers.quadtree import BASE_LEVEL, cell_mortons, places
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -69,8 +69,8 @@ def read_features(paths: Sequence[Path]) -> Iterator[FeatureBatch]:
 
 def base_cells(batch: FeatureBatch) -> NDArray[np.uint64]:
     """Return the (N,) Morton indices of the base cells of N features."""
-    centre = shapely.get_coordinates(shapely.centroid(batch.geometry))
-    return cell_mortons(centre[:, 0], centre[:, 1], BASE_LEVEL)
+    place = places(batch.geometry)
+    return cell_mortons(place[:, 0], place[:, 1], BASE_LEVEL)
 
 
 def features_in_cells(paths: Sequence[Path], cells: NDArray[np.uint64]) -> list[FeatureBatch]:
@@ -117,9 +117,7 @@ def _rows_in_cells(path: Path, cells: NDArray[np.uint64]) -> Iterator[FeatureBat
 
 
 def _candidates(boxes: pa.StructArray, cells: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """Return the rows whose boxes may lie in one of the cells."""
+    """Return the rows whose places lie in one of the cells."""
     west, south, east, north = (np.asarray(boxes.field(c).to_numpy()) for c in _CORNERS)
-    low = cell_mortons(west, south, BASE_LEVEL)
-    high = cell_mortons(east, north, BASE_LEVEL)
-    # The centre of what crosses a border may lie on either side.
-    return np.flatnonzero((low != high) | np.isin(low, cells))
+    place = cell_mortons((west + east) / 2, (south + north) / 2, BASE_LEVEL)
+    return np.flatnonzero(np.isin(place, cells))

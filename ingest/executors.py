@@ -37,6 +37,8 @@ def open_executor(spec: str, workers: int) -> Iterator[Executor]:
         if workers == 1:
             yield SerialExecutor()
             return
+        # One thread for each worker: BLAS would start one for each core in each of them.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # Spawned, never forked: GDAL, BLAS and lazrs keep threads that do not survive a fork.
         context = multiprocessing.get_context("spawn")
         pool = _DeafPool(workers, mp_context=context, initializer=_begin_worker)

@@ -55,6 +55,7 @@ from tiling.tilers.quadtree import (
     DEEPEST_LEVEL,
     cell_mortons,
     cell_of,
+    places,
 )
 from tiling.validate.tileset3d import ContentFacts, Promise, check_contents, check_tileset
 
@@ -68,8 +69,8 @@ class Deletions:
 
     Attributes:
         keys: keys of features, as text.
-        area: ``west,south,east,north``: every feature whose centre lies there and that the sources
-            do not hold.
+        area: ``west,south,east,north``: every feature that the sources do not hold and the centre
+            of whose box lies there.
     """
 
     keys: tuple[str, ...] = ()
@@ -370,7 +371,7 @@ def _area_cells(area: Region) -> NDArray[np.uint64]:
 
 
 def _inside(batch: FeatureBatch, area: Region) -> NDArray[np.bool_]:
-    lon, lat = shapely.get_coordinates(shapely.centroid(batch.geometry)).T
+    lon, lat = places(batch.geometry).T
     return np.asarray(
         (lon >= area.west) & (lon <= area.east) & (lat >= area.south) & (lat <= area.north)
     )

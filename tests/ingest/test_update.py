@@ -177,7 +177,8 @@ def test_only_what_changed_is_written(source: pa.Table, data: Path, tmp_path: Pa
 
 def test_a_block_is_replaced_by_extent(source: pa.Table, data: Path, tmp_path: Path) -> None:
     geometry = shapely.from_wkb(source.column("geometry").to_numpy())
-    centre = shapely.get_coordinates(shapely.centroid(geometry))
+    boxes = shapely.bounds(geometry)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     west, south = centre.min(axis=0)
     east, north = west + 0.004, south + 0.003
     inside = (centre[:, 0] <= east) & (centre[:, 1] <= north)

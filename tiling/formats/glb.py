@@ -24,6 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiling.formats import meshopt
+from tiling.formats.extent import axis_range
 from tiling.formats.metadata import EncodedTable, encode_properties
 from tiling.formats.primitive import Grid, Primitive
 
@@ -223,11 +224,12 @@ def _primitive(
 ) -> dict[str, Any]:
     vertices = len(primitive.positions)
     positions = primitive.positions.astype("<u2")
+    low, high = axis_range(positions)
     attributes = {
         "POSITION": document.attribute(
             positions,
-            min=positions.min(axis=0).tolist(),
-            max=positions.max(axis=0).tolist(),
+            min=low.tolist(),
+            max=high.tolist(),
         ),
         "NORMAL": document.attribute(primitive.normals, normalized=True),
         # Vertex attributes may not be uint32; float32 counts exactly to 2**24.

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from tiling.errors import FormatError
 from tiling.formats import meshopt
+from tiling.formats.extent import axis_range, placed
 
 _DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_Y_UP_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=float)
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _MESHOPT = "EXT_meshopt_compression"
 _NUMBERS = {
@@ -89,7 +91,8 @@ class Glb:
         attributes = primitive["attributes"]
         local = self._accessor(attributes["POSITION"]).astype(np.float64)
         self._check_range(attributes["POSITION"], local)
-        x, y, z = (local @ matrix[:3, :3].T + matrix[:3, 3]).T
+        # glTF is y-up, tiles are z-up: clients turn (x, y, z) into (x, -z, y).
+        ecef = placed(local, _Y_UP_TO_Z_UP @ matrix)
         indices = self._accessor(primitive["indices"]).astype(np.int64)
         if len(indices) % 3 or (len(indices) and indices.max() >= len(local)):
             raise FormatError(f"{len(indices)} indices do not fit {len(local)} vertices")
@@ -100,17 +103,14 @@ class Glb:
             count = int(declared["featureCount"])
             ids = self._accessor(attributes[f"_FEATURE_ID_{declared['attribute']}"])
             ids = ids.astype(np.int64)
-        # glTF is y-up, tiles are z-up: clients turn (x, y, z) into (x, -z, y).
-        return Primitive(np.stack([x, -z, y], axis=1), indices.reshape(-1, 3), ids, count)
+        return Primitive(ecef, indices.reshape(-1, 3), ids, count)
 
     def _check_range(self, index: int, local: NDArray[np.float64]) -> None:
         declared = self.document["accessors"][index]
         if not np.isfinite(local).all():
             raise FormatError("positions are not finite")
-        if not (
-            np.array_equal(local.min(axis=0), declared["min"])
-            and np.array_equal(local.max(axis=0), declared["max"])
-        ):
+        low, high = axis_range(local)
+        if not (np.array_equal(low, declared["min"]) and np.array_equal(high, declared["max"])):
             raise FormatError("the accessor's min and max are not those of its positions")
 
     def accessor(self, index: int) -> NDArray[Any]:

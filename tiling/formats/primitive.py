@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tiling.formats.extent import placed
+
 # How the vertices of a primitive lie. ``prisms``: five for each point of an outline, as
 # `tiling.tilers.massing` puts them, so that outlines can be read back; ``mesh``: any.
 Layout = Literal["prisms", "mesh"]
@@ -33,9 +35,7 @@ class Grid:
 
     def ecef(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
         """Return the (N, 3) float64 Earth-centred metres of (N, 3) grid positions."""
-        local = positions.astype(np.float64) * self.quantum_m
-        earth: NDArray[np.float64] = local @ self.to_ecef[:3, :3].T + self.to_ecef[:3, 3]
-        return earth
+        return placed(positions.astype(np.float64) * self.quantum_m, self.to_ecef)
 
     def local(self, ecef: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the (N, 3) float64 grid positions, not yet rounded, of Earth-centred metres."""

@@ -24,7 +24,8 @@ from tiling.batches import (
     FeatureBatch,
 )
 from tiling.coords import TileCoord
-from tiling.ellipsoid import SEMI_MINOR_M, ecef_to_geodetic
+from tiling.ellipsoid import SEMI_MINOR_M
+from tiling.formats.extent import axis_range, geodetic_range
 from tiling.formats.glb import encode_tile
 from tiling.formats.plain_columns import plain
 from tiling.formats.primitive import Grid, Primitive
@@ -285,8 +286,9 @@ class _Box(NamedTuple):
 
 def _region(grid: Grid, primitives: Sequence[Primitive]) -> list[float]:
     """Return the volume of what a decoder will see: four radians, two metres."""
-    low = np.min([p.positions.min(axis=0) for p in primitives], axis=0).astype(np.float64)
-    high = np.max([p.positions.max(axis=0) for p in primitives], axis=0).astype(np.float64)
+    ranges = [axis_range(p.positions) for p in primitives]
+    low = np.min([lowest for lowest, _ in ranges], axis=0).astype(np.float64)
+    high = np.max([highest for _, highest in ranges], axis=0).astype(np.float64)
     chord_m = float(np.linalg.norm(high - low)) * grid.quantum_m
     if chord_m <= _BOX_M:
         # The corners of the box: longitude and the greatest height are extreme there, latitude
@@ -295,17 +297,16 @@ def _region(grid: Grid, primitives: Sequence[Primitive]) -> list[float]:
     else:
         picks = np.concatenate([p.positions for p in primitives]).astype(np.float64)
         chord_m = max(_longest_side_m(grid, p) for p in primitives)
-    lon, lat, height = ecef_to_geodetic(grid.ecef(picks))
+    west, south, east, north, lowest, highest = geodetic_range(grid.ecef(picks))
     # Triangles are flat and the Earth is not: the middle of a chord sags below its ends, and
     # between two places of one latitude it leans towards the pole. A millimetre for rounding.
-    steep = max(1.0, float(np.abs(np.tan(np.radians(lat))).max()))
+    polar = np.radians(max(abs(south), abs(north)))
+    steep = max(1.0, float(np.tan(polar)))
     sag_m = chord_m**2 / (8 * SEMI_MINOR_M) * steep + 1e-3
     sag_lat = np.degrees(sag_m / SEMI_MINOR_M)
-    sag_lon = sag_lat / max(float(np.cos(np.radians(lat)).min()), 1e-6)
-    corners = np.radians(
-        [lon.min() - sag_lon, lat.min() - sag_lat, lon.max() + sag_lon, lat.max() + sag_lat]
-    )
-    return [*corners.tolist(), float(height.min() - sag_m), float(height.max() + sag_m)]
+    sag_lon = sag_lat / max(float(np.cos(polar)), 1e-6)
+    corners = np.radians([west - sag_lon, south - sag_lat, east + sag_lon, north + sag_lat])
+    return [*corners.tolist(), lowest - sag_m, highest + sag_m]
 
 
 def _longest_side_m(grid: Grid, primitive: Primitive) -> float:

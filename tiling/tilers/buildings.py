@@ -61,6 +61,7 @@ from tiling.tilers.quadtree import (
     degrees,
     grow,
     implicit_roots,
+    places,
     subtree_key,
     subtrees,
 )
@@ -169,8 +170,8 @@ def sort_keys(batch: FeatureBatch) -> NDArray[np.uint64]:
         TilingError: the batch breaks what buildings require.
     """
     _require(batch)
-    centre = shapely.get_coordinates(shapely.centroid(batch.geometry))
-    return cell_mortons(centre[:, 0], centre[:, 1], DEEPEST_LEVEL)
+    place = places(batch.geometry)
+    return cell_mortons(place[:, 0], place[:, 1], DEEPEST_LEVEL)
 
 
 def _require(batch: FeatureBatch) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from tiling.bounds import Region
@@ -35,6 +36,16 @@ def cell_mortons(
     x = np.clip(np.floor((lon_deg + 180.0) / size), 0, 2 ** (level + 1) - 1)
     y = np.clip(np.floor((lat_deg + 90.0) / size), 0, 2**level - 1)
     return morton2(x.astype(np.uint64), y.astype(np.uint64))
+
+
+def places(geometry: NDArray[np.object_]) -> NDArray[np.float64]:
+    """Return the (N, 2) places of features, degrees: the centres of their boxes.
+
+    The cell that holds the place holds the feature.
+    """
+    boxes = shapely.bounds(geometry)
+    middle: NDArray[np.float64] = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return middle
 
 
 def cell_region(cell: TileCoord) -> Region:

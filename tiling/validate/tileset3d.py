@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from tiling.bounds import Region
 from tiling.coords import TileCoord, unmorton2
-from tiling.ellipsoid import ecef_to_geodetic
 from tiling.errors import FormatError
 from tiling.findings import Finding, Findings
+from tiling.formats.extent import geodetic_range
 from tiling.formats.gltf_reading import Glb
 from tiling.formats.subtree import Subtree, decode_subtree, node_count
 from tiling.stores import open_store
@@ -395,15 +395,7 @@ class _Contents:
             )
 
     def _holds(self, promise: Promise, ecef: NDArray[np.float64]) -> None:
-        lon, lat, height = ecef_to_geodetic(ecef)
-        found = Region(
-            float(lon.min()),
-            float(lat.min()),
-            float(lon.max()),
-            float(lat.max()),
-            float(height.min()),
-            float(height.max()),
-        )
+        found = Region(*geodetic_range(ecef))
         if not promise.volume.contains(found, _SLACK_DEG, _SLACK_M):
             message = "decoded content leaves its bounding volume"
             self._error("volume-content", message, promise.key)
