@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import city_view, footprints, layers
+from benchmarks import city_view, conformance, footprints, layers
 from benchmarks.bench import Bench
 
 JOBS: dict[str, Callable[[Bench], dict[str, Any]]] = {
@@ -22,6 +22,7 @@ JOBS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "buildings-natural": footprints.buildings_natural,
     "buildings-update": footprints.buildings_update,
     "city-view": city_view.city_view,
+    "conformance": conformance.conformance,
     "terrain": layers.terrain,
     "imagery": layers.imagery,
     "vector": layers.vector,

@@ -62,7 +62,7 @@ def _tile(tile: dict[str, Any], base: str, fetch: Fetch) -> Iterator[Found]:
         yield from _tile(child, base, fetch)
 
 
-def _fill(template: str, cell: Cell) -> str:
+def fill(template: str, cell: Cell) -> str:
     for name, value in cell._asdict().items():
         template = template.replace(f"{{{name}}}", str(value))
     return template
@@ -71,24 +71,24 @@ def _fill(template: str, cell: Cell) -> str:
 def _subtree(tile: dict[str, Any], root: Cell, base: str, fetch: Fetch) -> Iterator[Found]:
     implicit = tile["implicitTiling"]
     assert implicit["subdivisionScheme"] == "QUADTREE"
-    url = urljoin(base, _fill(implicit["subtrees"]["uri"], root))
+    url = urljoin(base, fill(implicit["subtrees"]["uri"], root))
     data = fetch(url)
     yield Found(url, "subtree", data, tile["geometricError"] / 2**root.level)
     document, binary = subtree_parts(data)
     levels = implicit["subtreeLevels"]
     count = sum(4**level for level in range(levels))
     (content,) = document["contentAvailability"]
-    available = _bits(document, binary, document["tileAvailability"], count)
-    filled = _bits(document, binary, content, count)
+    available = bits(document, binary, document["tileAvailability"], count)
+    filled = bits(document, binary, content, count)
     assert not (filled & ~available).any(), f"{url}: content of tiles that are not available"
     for index in np.flatnonzero(filled).tolist():
-        cell = _cell(index, root)
+        cell = cell_at(index, root)
         assert cell.level < implicit["availableLevels"], f"{url}: {cell} is below the last level"
-        target = urljoin(base, _fill(tile["content"]["uri"], cell))
+        target = urljoin(base, fill(tile["content"]["uri"], cell))
         yield Found(target, "content", fetch(target), tile["geometricError"] / 2**cell.level)
-    below = _bits(document, binary, document["childSubtreeAvailability"], 4**levels)
-    for morton in np.flatnonzero(below).tolist():
-        yield from _subtree(tile, _below(root, levels, morton), base, fetch)
+    deeper = bits(document, binary, document["childSubtreeAvailability"], 4**levels)
+    for morton in np.flatnonzero(deeper).tolist():
+        yield from _subtree(tile, below(root, levels, morton), base, fetch)
 
 
 def subtree_parts(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -99,7 +99,7 @@ def subtree_parts(data: bytes) -> tuple[dict[str, Any], bytes]:
     return json.loads(data[24 : 24 + json_nbytes]), data[24 + json_nbytes :]
 
 
-def _bits(
+def bits(
     document: dict[str, Any], binary: bytes, availability: dict[str, int], count: int
 ) -> NDArray[np.bool_]:
     if "constant" in availability:
@@ -111,15 +111,15 @@ def _bits(
     return bits
 
 
-def _cell(index: int, root: Cell) -> Cell:
+def cell_at(index: int, root: Cell) -> Cell:
     level = 0
     while index >= 4**level:
         index -= 4**level
         level += 1
-    return _below(root, level, index)
+    return below(root, level, index)
 
 
-def _below(root: Cell, levels: int, morton: int) -> Cell:
+def below(root: Cell, levels: int, morton: int) -> Cell:
     x = sum((morton >> (2 * bit) & 1) << bit for bit in range(levels))
     y = sum((morton >> (2 * bit + 1) & 1) << bit for bit in range(levels))
     return Cell(root.level + levels, (root.x << levels) + x, (root.y << levels) + y)
