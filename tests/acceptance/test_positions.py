@@ -1,6 +1,6 @@
 """Where buildings are and what they say, against PROJ, the raw geoid grid and the source itself.
 
-One centimetre in place and height, for a thousand random buildings; every attribute as it was.
+Two centimetres in place and height, for a thousand random buildings; every attribute as it was.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from tests.acceptance.geodesy import from_ecef, reproject, to_ecef, undulation_m
 from tests.acceptance.glb import Content, read_glb
 from tests.acceptance.tilesets import walk
 
-TOLERANCE_M = 0.01
-# Walls reach this far below the base, so that nothing floats on a slope (docs/data-formats.md).
-SKIRT_M = 2.0
+# Positions are whole steps of at most two centimetres, half the diagonal of whose cube is 17.3 mm;
+# and a building 300 m wide stands level where the datum does not.
+TOLERANCE_M = 0.02
 Floats = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
 def contents(white_model: Assets) -> list[Content]:
-    """Every glb that the tileset leads to, read from the archive with the standard library."""
+    """Every glb of full detail that the tileset leads to, read with the standard library."""
     with zipfile.ZipFile(white_model.store("suizhou", "3tz")) as archive:
         found = list(walk("tileset.json", archive.read))
-    return [read_glb(f.data) for f in found if f.kind == "content"]
+    made = [read_glb(f.data) for f in found if f.kind == "content"]
+    return [content for content in made if content.cls == "feature"]
 
 
 def buildings(contents: list[Content]) -> Iterator[tuple[int, Floats, dict[str, object]]]:
@@ -55,16 +56,14 @@ def test_every_building_is_there_once(contents: list[Content]) -> None:
     assert len(contents) > 1
 
 
-def test_every_corner_is_within_a_centimetre_of_projs_answer(
+def test_every_corner_is_within_half_a_step_of_projs_answer(
     city: City, contents: list[Content]
 ) -> None:
     worst = 0.0
     for number, ecef, _ in buildings(contents):
         lon, lat, base, roof = corners(city, number)
         geoid = undulation_m(lon, lat)
-        expected = np.concatenate(
-            [to_ecef(lon, lat, h + geoid) for h in (base - SKIRT_M, roof)], axis=0
-        )
+        expected = np.concatenate([to_ecef(lon, lat, h + geoid) for h in (base, roof)], axis=0)
         apart = np.linalg.norm(ecef[:, None] - expected[None], axis=2)
         worst = max(worst, apart.min(axis=0).max(), apart.min(axis=1).max())
     print(f"greatest distance {worst * 1e3:.3f} mm")
@@ -77,13 +76,13 @@ def test_every_roof_and_wall_stands_at_datum_plus_grid(city: City, contents: lis
         lon, lat, height = from_ecef(ecef)
         _, _, base, roof = corners(city, number)
         above_datum = height - undulation_m(lon, lat)
-        level = np.where(above_datum > (base + roof) / 2, roof, base - SKIRT_M)
+        level = np.where(above_datum > (base + roof) / 2, roof, base)
         worst = max(worst, np.abs(above_datum - level).max())
         assert len(np.unique(level)) == 2
         base_m, height_m = attributes["cim:base_m"], attributes["cim:height_m"]
         assert isinstance(base_m, float) and isinstance(height_m, float)
         worst = max(worst, abs(base_m - undulation_m(lon, lat).mean() - base))
-        assert height_m == city.rows[number]["楼高"]
+        assert height_m == np.float32(city.rows[number]["楼高"])
     print(f"greatest difference in height {worst * 1e3:.3f} mm")
     assert worst < TOLERANCE_M
 
@@ -116,5 +115,7 @@ def test_roofs_and_walls_face_outwards_and_close(city: City, contents: list[Cont
         area = facing[roofs].sum()
         numbers = [int(row["编号"].removeprefix("楼")) for row in content.rows]
         wanted = float(shapely.area(city.outlines[numbers]).sum())
-        # Gauss-Kruger stretches by up to (35 km / Earth's radius)² / 2, and 600 m up is wider.
-        assert area == pytest.approx(wanted, rel=4e-4)
+        # Gauss-Kruger stretches by up to (35 km / Earth's radius)² / 2, and 600 m up is wider;
+        # every side may be off by half a step.
+        sides_m = float(shapely.length(city.outlines[numbers]).sum())
+        assert area == pytest.approx(wanted, rel=4e-4, abs=content.quantum_m * sides_m / 2)
