@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ingest.readers.base import ReadOptions, SourceReader
+from ingest.readers.cityjson import CityJsonReader
 from ingest.readers.geoparquet import GeoParquetReader
 from ingest.readers.model import ModelReader
 from ingest.readers.raster import RasterReader
@@ -16,6 +17,7 @@ READERS: tuple[type[SourceReader], ...] = (
     GeoParquetReader,
     TilesetReader,
     ModelReader,
+    CityJsonReader,
     VectorReader,
     RasterReader,
 )
@@ -23,7 +25,7 @@ READERS: tuple[type[SourceReader], ...] = (
 _REMEDY = (
     "readable are Shapefile (give the .shp), GeoPackage, GeoJSON, FlatGeobuf, FileGDB, DXF, CSV, "
     "GeoParquet, ZIP archives of these, 3D Tiles (a folder with tileset.json, or .3tz), OBJ and "
-    "glTF models, and the rasters GDAL knows"
+    "glTF models, CityJSON (.city.json, .city.jsonl), and the rasters GDAL knows"
 )
 
 
