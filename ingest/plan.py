@@ -40,7 +40,7 @@ COLLECTION_OF_KIND: dict[Kind, str] = {
 _CODE_COLUMNS = ("gb", "adcode", "xzqdm", "行政区划代码", "区划代码")
 _KINDS_WITH_HEIGHTS: tuple[Kind, ...] = ("buildings", "terrain")
 STEPS: dict[Kind, tuple[str, ...]] = {
-    "buildings": ("read", "reframe", "quality", "heights", "3D Tiles", "GeoParquet", "publish"),
+    "buildings": ("read", "reframe", "quality", "heights", "3D Tiles", "GeoParquet", "index", "publish"),
     "terrain": ("read", "quantized-mesh", "COG", "publish"),
     "imagery": ("read", "COG", "publish"),
     "divisions": ("read", "reframe", "quality", "vector tiles", "GeoParquet", "publish"),
@@ -408,7 +408,8 @@ def estimate(plan: Plan) -> dict[str, int]:
     if plan.imported:
         return {"tiles": int(plan.layers[0].extra["tiles"]), "nbytes": plan.nbytes}
     if plan.kind == "buildings":
-        return {"tiles": max(1, plan.features // 150), "nbytes": plan.features * 1200}
+        # Tiles, GeoParquet and the index take some 120 bytes a feature each.
+        return {"tiles": max(7, plan.features // 900), "nbytes": plan.features * 400}
     if plan.kind in ("vector", "divisions"):
         return {"tiles": max(1, plan.features // 40), "nbytes": plan.nbytes}
     pixels = sum(int(x.extra["width"]) * int(x.extra["height"]) for x in plan.layers)
