@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tiling.ellipsoid import geodetic_to_ecef
 from tiling.errors import TilingError
 from tiling.formats.primitive import GRID_CELLS, Grid, Primitive, Texture
-from tiling.meshes import FeatureMesh, decode_meshes
+from tiling.meshes import OTHER, FeatureMesh, decode_meshes
 from tiling.tilers.atlas import pack
 
 # Two faces that meet at less than this are one curved surface: no edge is drawn between them.
@@ -46,15 +46,10 @@ def mesh_primitives(column: pa.ChunkedArray, rows: NDArray[np.intp], grid: Grid)
         grid: holds every vertex.
 
     Raises:
-        TilingError: nothing is left of a feature on the grid.
+        TilingError: a vertex lies beyond the grid.
     """
     meshes = list(decode_meshes(column.take(pa.array(rows))))
     faces = _Faces.of([mesh for mesh in meshes if mesh is not None], rows, grid)
-    bare = np.setdiff1d(rows, faces.feature)
-    if len(bare):
-        raise TilingError(
-            f"{len(bare)} shapes are finer than their tile's grid, the first {bare[0]}"
-        )
     textured = faces.image >= 0
     primitives = []
     if not textured.all():
@@ -118,12 +113,19 @@ class _Faces:
                 image.append(np.where(mesh.image >= 0, mesh.image + len(images), -1))
             images.extend(mesh.images)
         counts = [len(mesh.triangles) for mesh in meshes]
+        feature = np.repeat(np.arange(len(meshes)), counts)
+        placed = positions[np.concatenate(corners)]
+        across = np.cross(placed[:, 1] - placed[:, 0], placed[:, 2] - placed[:, 0])
+        # What is finer than the grid is shown as one step of it: every feature can be seen.
+        bare = np.setdiff1d(np.arange(len(meshes)), feature[across.any(axis=1)])
+        at = np.minimum(positions[first[bare]], GRID_CELLS - 1)
+        steps = np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0)])
         return cls(
-            positions[np.concatenate(corners)],
-            np.concatenate(colors),
-            np.repeat(rows.astype(np.int64), counts),
-            np.concatenate(uv),
-            np.concatenate(image).astype(np.int32),
+            np.concatenate([placed, at[:, None] + steps]),
+            np.concatenate([*colors, np.tile(SURFACE_COLORS[OTHER], (len(bare), 1))]),
+            rows.astype(np.int64)[np.concatenate([feature, bare])],
+            np.concatenate([*uv, np.zeros((len(bare), 3, 2), np.float32)]),
+            np.concatenate([*image, np.full(len(bare), -1)]).astype(np.int32),
             images,
         )
 
