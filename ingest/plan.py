@@ -40,7 +40,16 @@ COLLECTION_OF_KIND: dict[Kind, str] = {
 _CODE_COLUMNS = ("gb", "adcode", "xzqdm", "行政区划代码", "区划代码")
 _KINDS_WITH_HEIGHTS: tuple[Kind, ...] = ("buildings", "terrain")
 STEPS: dict[Kind, tuple[str, ...]] = {
-    "buildings": ("read", "reframe", "quality", "heights", "3D Tiles", "GeoParquet", "index", "publish"),
+    "buildings": (
+        "read",
+        "reframe",
+        "quality",
+        "heights",
+        "3D Tiles",
+        "GeoParquet",
+        "index",
+        "publish",
+    ),
     "terrain": ("read", "quantized-mesh", "COG", "publish"),
     "imagery": ("read", "COG", "publish"),
     "divisions": ("read", "reframe", "quality", "vector tiles", "GeoParquet", "publish"),

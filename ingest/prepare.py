@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
-from tiling.meshes import transform_meshes
 
 from ingest.location import check_batch
 from ingest.plan import Plan
@@ -30,6 +29,7 @@ from tiling.bounds import Region
 from tiling.crs import TILE_REF, SpatialRef, reframe, transform_points
 from tiling.errors import NothingToTile
 from tiling.findings import Finding, Findings
+from tiling.meshes import transform_meshes
 from tiling.tilers.base import Progress
 from tiling.tilers.extsort import (
     Spool,
