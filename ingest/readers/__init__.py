@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ingest.readers.base import ReadOptions, SourceReader
+from ingest.readers.citygml import CityGmlReader
 from ingest.readers.cityjson import CityJsonReader
 from ingest.readers.geoparquet import GeoParquetReader
 from ingest.readers.model import ModelReader
@@ -18,6 +19,7 @@ READERS: tuple[type[SourceReader], ...] = (
     TilesetReader,
     ModelReader,
     CityJsonReader,
+    CityGmlReader,
     VectorReader,
     RasterReader,
 )
@@ -25,7 +27,7 @@ READERS: tuple[type[SourceReader], ...] = (
 _REMEDY = (
     "readable are Shapefile (give the .shp), GeoPackage, GeoJSON, FlatGeobuf, FileGDB, DXF, CSV, "
     "GeoParquet, ZIP archives of these, 3D Tiles (a folder with tileset.json, or .3tz), OBJ and "
-    "glTF models, CityJSON (.city.json, .city.jsonl), and the rasters GDAL knows"
+    "glTF models, CityJSON (.city.json, .city.jsonl), CityGML, and the rasters GDAL knows"
 )
 
 

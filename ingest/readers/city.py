@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pyarrow as pa
 import shapely
-from numpy.typing import NDArray
 
 from ingest.readers.attributes import AttributeTypes, column
 from ingest.readers.axes import is_northing_first
@@ -43,7 +42,9 @@ from tiling.formats.primitive import Texture
 
 # Columns that say what the object itself is; attributes of these names are renamed.
 OWN_FIELDS = ("id", "type", "lod")
-_CODE = re.compile(r"epsg(?:::|:|/[\d.]+/|/0/|:[\d.]+:)(\d+)", re.IGNORECASE)
+_CODE = re.compile(r"epsg(?:::|:|/[\d.]+/|:[\d.]+:|\.xml#)(\d{4,6})(?!\d)", re.IGNORECASE)
+# Names of the German surveys that appear in CityGML.
+_ADV = {f"ETRS89_UTM{zone}": f"EPSG:258{zone}" for zone in (31, 32, 33)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class CityReader:
         self.options = options or ReadOptions()
         self.findings = Findings()
         self.images: list[str] = []
-        self._beside = Beside(self.path, Findings())
+        self._numbers: dict[str, int] = {}
         self._survey: _Survey | None = None
 
     @abstractmethod
@@ -131,9 +132,10 @@ class CityReader:
 
     def image_number(self, name: str) -> int:
         """Return the place of an image among `images`."""
-        if name not in self.images:
+        number = self._numbers.setdefault(name, len(self.images))
+        if number == len(self.images):
             self.images.append(name)
-        return self.images.index(name)
+        return number
 
     def info(self) -> SourceInfo:
         """Return what the file holds; it is walked once.
@@ -213,7 +215,8 @@ class CityReader:
         table = pa.table({"": pa.nulls(len(rows))}).select([])
         for name in names:
             if name == MESH_COLUMN:
-                images = [self._image(image) for image in self.images]
+                used = np.unique(meshes.image)
+                images = self._pictures(used[used >= 0].tolist())
                 records = [meshes.record(row, images) for row in rows.tolist()]
                 values = pa.array(records, pa.large_binary())
             else:
@@ -224,9 +227,11 @@ class CityReader:
         numbers = np.array(waiting.rows, dtype=np.int64)[rows]
         yield FeatureBatch(survey.ref, numbers, geometry[rows], table)
 
-    def _image(self, name: str) -> Texture | None:
-        data = self._beside.read(name, "texture")
-        return None if data is None else texture(data)
+    def _pictures(self, used: Sequence[int]) -> dict[int, Texture]:
+        """Return the images of a batch that are at hand; they are read anew for each batch."""
+        beside = Beside(self.path, Findings())
+        found = {number: beside.read(self.images[number], "texture") for number in used}
+        return {number: texture(data) for number, data in found.items() if data is not None}
 
     def _surveyed(self) -> _Survey:
         if self._survey is None:
@@ -267,12 +272,12 @@ class CityReader:
             extent = (float(low[x]), float(low[y]), float(high[x]), float(high[y]))
         if ref is not None and ref.note:
             findings.add("vertical-unknown", "warning", ref.note)
-        images = Findings()
-        self._beside.findings = images
+        files = [self.path]
         for image in self.images:
-            self._beside.read(image, "texture")
-        findings.merge(images)
-        files = tuple(dict.fromkeys((*self._beside.files, *self.also_read())))
+            beside = Beside(self.path, findings)
+            beside.read(image, "texture")
+            files += beside.files[1:]
+        files = list(dict.fromkeys((*files, *self.also_read())))
         layer = LayerInfo(
             name=self.path.stem,
             geometry_type="Polygon",
@@ -290,7 +295,9 @@ class CityReader:
             },
         )
         nbytes = sum(f.stat().st_size for f in files)
-        info = SourceInfo(self.path, self.name, self.kind, (layer,), files, nbytes, tuple(findings))
+        info = SourceInfo(
+            self.path, self.name, self.kind, (layer,), tuple(files), nbytes, tuple(findings)
+        )
         self.findings = findings
         return _Survey(columns, count, extent, ref, swapped, info)
 
@@ -319,9 +326,15 @@ class CityReader:
 
 
 def _plain_code(text: str) -> str:
-    """Turn the addresses and URNs of EPSG codes into ``EPSG:code``."""
-    found = _CODE.search(text)
-    return f"EPSG:{found[1]}" if found and ("/" in text or "urn" in text.lower()) else text
+    """Turn the addresses and URNs of EPSG codes into ``EPSG:code``, or ``EPSG:code+vertical``."""
+    for name, code in _ADV.items():
+        if name in text:
+            return code
+    if "/" in text or "urn" in text.lower():
+        codes = _CODE.findall(text)
+        if codes:
+            return f"EPSG:{'+'.join(codes[:2])}"
+    return text
 
 
 def _renamed(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -337,9 +350,3 @@ def _value(feature: CityFeature, name: str) -> Any:
 
 def _turned(faces: Faces, swapped: bool) -> Faces:
     return replace(faces, points=faces.points[:, [1, 0, 2]]) if swapped else faces
-
-
-def bounds_of(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """Return xmin, ymin, xmax and ymax of (V, 3) points."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])

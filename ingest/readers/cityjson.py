@@ -68,7 +68,6 @@ class CityJsonReader(CityReader):
 
     def features(self, findings: Findings) -> Iterator[CityFeature]:
         """Walk the buildings; see `CityReader.features`."""
-        self.images = []
         skipped: Counter[str] = Counter()
         for head, document in self._documents():
             yield from self._walk(head, document, findings, skipped)

@@ -6,7 +6,7 @@ One idea: the faces of a whole batch are worked on at once. Each is laid into it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,8 +92,13 @@ class Triangles:
     uv: NDArray[np.float32]
     image: NDArray[np.int32]
 
-    def record(self, row: int, images: Sequence[Texture | None]) -> bytes | None:
-        """Return the mesh record of a feature; None when it has no triangles."""
+    def record(self, row: int, images: Mapping[int, Texture]) -> bytes | None:
+        """Return the mesh record of a feature; None when it has no triangles.
+
+        Args:
+            row: of the feature.
+            images: those at hand, by number.
+        """
         own = slice(self.start[row], self.start[row + 1])
         if own.start == own.stop:
             return None
@@ -106,8 +111,8 @@ class Triangles:
             from tiling.tilers.mesh_tile import SURFACE_COLORS
 
             color = np.where(color[:, 3:] > 0, color, SURFACE_COLORS[self.surface[own]])
-        at_hand = [int(i) for i in np.unique(image[image >= 0]) if images[i] is not None]
-        place = np.full(len(images) + 1, -1, np.int32)
+        at_hand = [int(i) for i in np.unique(image[image >= 0]) if int(i) in images]
+        place = np.full(max(int(image.max()), -1) + 2, -1, np.int32)
         place[at_hand] = np.arange(len(at_hand))
         return encode_mesh(
             FeatureMesh(
@@ -117,7 +122,7 @@ class Triangles:
                 colors=color if colored else None,
                 uv=self.uv[own] if at_hand else None,
                 image=place[image] if at_hand else None,
-                images=tuple(t for i in at_hand if (t := images[i]) is not None),
+                images=tuple(images[i] for i in at_hand),
             )
         )
 
