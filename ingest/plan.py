@@ -262,6 +262,8 @@ def _decide_kind(
     shapes_of_layer = {layer.geometry_type or "", *layer.extra.get("geometry_types", ())}
     if told := _told_to_be_buildings(options):
         return "buildings", f"{told} is an option of buildings"
+    if layer.extra.get("mesh"):
+        return "buildings", f"shapes of their own in {layer.extra['format']}"
     if any("polygon" in shape.lower() for shape in shapes_of_layer):
         try:
             columns = find_columns(names, options, str(sources[0].path))

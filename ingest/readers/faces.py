@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -226,8 +227,9 @@ def _joined(features: Sequence[Sequence[Faces]]) -> _Every:
     per_feature = [sum(len(p.points) for p in feature) for feature in features]
     owners = [row for row, feature in enumerate(features) for _ in feature]
 
-    def stack(arrays: list[NDArray[np.generic]], shape: tuple[int, ...], dtype: type) -> NDArray:  # type: ignore[type-arg]
-        return np.concatenate([np.empty((0, *shape), dtype), *arrays]).astype(dtype)
+    def stack(arrays: list[NDArray[Any]], shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+        joined = np.concatenate([np.empty((0, *shape), dtype), *arrays])
+        return joined.astype(dtype, copy=False)
 
     return _Every(
         points=stack([p.points for p in pieces], (3,), np.float64),
