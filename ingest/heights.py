@@ -24,12 +24,14 @@ from tiling.batches import (
     BASE_COLUMN,
     HEIGHT_COLUMN,
     HEIGHT_SOURCE_COLUMN,
+    MESH_COLUMN,
     SKIRT_COLUMN,
     FeatureBatch,
 )
 from tiling.errors import FieldInvalid
 from tiling.findings import Findings
 from tiling.geoid import VerticalDatum
+from tiling.meshes import mesh_heights
 
 HEIGHT_NAMES = ("height", "building:height", "height_m", "bldg_height", "楼高", "建筑高度", "高度")
 ROOF_NAMES = ("楼栋高", "楼顶高", "楼顶高程", "屋顶高程", "roof_elevation", "roof_elev")
@@ -47,6 +49,9 @@ FLOORS_NAMES = (
 )
 
 MISMATCH_M = 0.5
+# A shape of its own that stands farther than this from the terrain is reported.
+OFF_GROUND_M = 5.0
+MIN_SHAPE_M = 0.1
 
 Floats = NDArray[np.float64]
 # Decimals of metres that are kept: a millimetre; noise below it only costs bytes.
@@ -248,9 +253,53 @@ class HeightResolver:
             batch: footprints in lon/lat degrees.
             findings: receives every default, drop and mismatch.
 
+        Features with a shape of their own take base and height from it.
+
         Raises:
             FieldInvalid: impossible heights under a policy that refuses them.
         """
+        if MESH_COLUMN not in batch.attributes.column_names:
+            return self._extruded(batch, findings)
+        meshes = batch.attributes.column(MESH_COLUMN)
+        own = np.asarray(meshes.is_valid().to_numpy())
+        shaped = self._shaped(batch.take(own), findings)
+        if own.all():
+            return shaped
+        rest = batch.take(~own)
+        extruded = self._extruded(rest, findings)
+        # In the order of their ids, as they came.
+        ids = np.concatenate([shaped.ids, extruded.ids])
+        order = np.argsort(ids, kind="stable")
+        return FeatureBatch(
+            batch.ref,
+            ids[order],
+            np.concatenate([shaped.geometry, extruded.geometry])[order],
+            pa.concat_tables([shaped.attributes, extruded.attributes]).take(pa.array(order)),
+        )
+
+    def _shaped(self, batch: FeatureBatch, findings: Findings) -> FeatureBatch:
+        low, high = mesh_heights(batch.attributes.column(MESH_COLUMN))
+        if self.ground is not None:
+            _, ground = self.ground(batch.geometry, findings)
+            floats = np.abs(low - ground) > OFF_GROUND_M
+            findings.add(
+                "shape-off-ground",
+                "warning",
+                f"shapes whose lowest point is more than {OFF_GROUND_M:g} m off the terrain; they "
+                "stay where their source puts them",
+                int(floats.sum()),
+                batch.ids[floats].tolist(),
+            )
+        # A shape that is flat still has a place in coarser levels.
+        height = np.maximum(high - low, MIN_SHAPE_M)
+        return (
+            batch.with_column(BASE_COLUMN, np.round(low, _DECIMALS))
+            .with_column(HEIGHT_COLUMN, np.round(height, _DECIMALS))
+            .with_column(SKIRT_COLUMN, np.zeros(len(batch)))
+            .with_column(HEIGHT_SOURCE_COLUMN, pa.array(["shape"] * len(batch), pa.string()))
+        )
+
+    def _extruded(self, batch: FeatureBatch, findings: Findings) -> FeatureBatch:
         n = len(batch)
         read = {
             role: number_column(batch, name, self.source) if name else np.full(n, np.nan)

@@ -344,7 +344,8 @@ def _decide_heights(plan: Plan, refusals: list[SourceError]) -> Plan:
         except FieldInvalid as error:
             refusals.append(error)
             return plan
-        if plan.options.terrain is None or columns.uses_datum:
+        shaped = any(layer.extra.get("mesh") for layer in plan.layers)
+        if plan.options.terrain is None or columns.uses_datum or shaped:
             _need_vertical(plan, refusals)
         plan.findings.add("height-columns", "info", columns.evidence)
         return replace(plan, columns=columns)
