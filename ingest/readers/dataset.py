@@ -29,6 +29,7 @@ from tiling.findings import Finding, Findings
 _HEAD_NBYTES = _TAIL_NBYTES = 32 * 1024
 _BY_FORMAT = EncodingDecision("UTF-8", "the format prescribes it", "certain")
 _OTHER_ZIPS = (".3tz", ".xlsx", ".docx", ".pptx", ".ods", ".kmz", ".jar", ".whl")
+_CITY_MARK = re.compile(rb'"type"\s*:\s*"CityJSON')
 _SEQUENCE_ENDINGS = (".geojsonl", ".geojsons", ".ndjson", ".ndgeojson", ".jsonl")
 _TABLE_ENDINGS = (".csv", ".tsv")
 _FEATURE_MARKS = re.compile(rb'"(?:Feature|FeatureCollection|coordinates|features)"')
@@ -126,6 +127,8 @@ def _sniff_text(head: bytes, ending: str) -> str | None:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         head = head.decode("utf-16", "ignore").encode()
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if _CITY_MARK.search(text):
+        return None
     if text.startswith((b"{", b"[", b"\x1e")) and (
         _FEATURE_MARKS.search(text) or ending in (".geojson", *_SEQUENCE_ENDINGS)
     ):

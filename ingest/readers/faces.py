@@ -137,7 +137,8 @@ class Triangles:
         ground = self.surface[own] == GROUND
         for chosen in (corners[ground], corners):
             a, b, c = np.moveaxis(chosen, 1, 0)
-            area = np.abs(np.cross(b - a, c - a)) if len(chosen) else np.empty(0)
+            side, other = b - a, c - a
+            area = np.abs(side[:, 0] * other[:, 1] - side[:, 1] * other[:, 0])
             flat = chosen[area > 1e-9 * area.max(initial=0.0)]
             if not len(flat):
                 continue
