@@ -1,7 +1,7 @@
 """A tileset as 3D Tiles 1.0: b3dm with batch tables under an explicit tileset.json.
 
-For viewers that know neither glb contents nor implicit tiling. Geometry, volumes, errors and
-attributes stay what they are; only the packing changes.
+For viewers that know neither glb contents nor implicit tiling nor compressed vertices. Places,
+volumes, levels of detail and attributes stay what they are; only the packing changes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import orjson
 from tiling.coords import TileCoord, unmorton2
 from tiling.errors import StoreError
 from tiling.formats.b3dm import batched_glb, encode_b3dm
-from tiling.formats.gltf_reading import Glb
 from tiling.formats.subtree import decode_subtree, node_count
+from tiling.formats.tile_reading import decode_tile
 from tiling.stores import open_store
 from tiling.stores.directory import DirectoryWriter
 from tiling.stores.gzip_member import content
@@ -65,7 +65,7 @@ def export_b3dm(source: Path, out: Path, progress: Progress) -> None:
         tileset = {
             "asset": {**document["asset"], "version": "1.0"},
             "geometricError": document["geometricError"],
-            "root": {"refine": "ADD"} | convert(document["root"]),
+            "root": convert(document["root"]),
         }
         writer.put("tileset.json", orjson.dumps(tileset))
         writer.commit()
@@ -75,13 +75,10 @@ def export_b3dm(source: Path, out: Path, progress: Progress) -> None:
 
 
 def _b3dm(glb: bytes) -> bytes:
-    decoded = Glb(glb)
-    count, columns = decoded.features()
-    metadata = decoded.document["extensions"]["EXT_structural_metadata"]
-    table = metadata["propertyTables"][0]
-    properties = metadata["schema"]["classes"][table["class"]]["properties"]
-    named = {properties[key].get("name", key): values for key, values in columns.items()}
-    return encode_b3dm(batched_glb(glb), named, count)
+    tile = decode_tile(glb)
+    # Under the names that the columns have in the source; null stays null.
+    table = {name: tile.table.column(name).to_pylist() for name in tile.table.column_names}
+    return encode_b3dm(batched_glb(tile), table, tile.table.num_rows)
 
 
 def _explicit(tile: dict[str, Any], read: Any, put: Any) -> dict[str, Any]:
@@ -112,6 +109,10 @@ def _explicit(tile: dict[str, Any], read: Any, put: Any) -> dict[str, Any]:
     for coord in sorted(nodes):
         if coord.level:
             nodes[coord.parent()].setdefault("children", []).append(nodes[coord])
+    for node in nodes.values():
+        if "children" not in node:
+            # Full detail: there is nothing that is missing from it.
+            node["geometricError"] = 0.0
     root = nodes[TileCoord(0, 0, 0)]
     return {key: root[key] for key in ("content", "children") if key in root}
 

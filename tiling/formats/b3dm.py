@@ -2,25 +2,35 @@
 
 Layout, after the 3D Tiles 1.0 specification, "Batched 3D Model": a header of 28 bytes, the feature
 table, the batch table, the glb; each begins on a multiple of eight bytes.
+
+The glb inside is plain glTF 2.0: metres and normals in float32, nothing compressed, no extension
+that a reader has to know.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from tiling.errors import FormatError
+from tiling.formats.extent import axis_range
+from tiling.formats.glb import Z_UP_TO_Y_UP
+from tiling.formats.primitive import Primitive
+from tiling.formats.tile_reading import TileContent
 
 MAGIC = b"b3dm"
 _HEADER = struct.Struct("<4sIIIIII")
 _GLB_HEADER, _CHUNK = struct.Struct("<4sII"), struct.Struct("<I4s")
-_BYTE, _FLOAT = 5120, 5126
-# What 3D Tiles 1.0 says elsewhere (the batch table) or what old viewers do not know.
-_LATER = ("EXT_mesh_features", "EXT_structural_metadata", "KHR_mesh_quantization")
+_COMPONENTS = {"uint8": 5121, "uint16": 5123, "uint32": 5125, "float32": 5126}
+_ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
+_CLAMP = 33071
+_OUTLINE = "CESIUM_primitive_outline"
 
 
 def encode_b3dm(glb: bytes, batch_table: Mapping[str, Any], batch_length: int) -> bytes:
@@ -62,82 +72,127 @@ def decode_b3dm(data: bytes) -> tuple[bytes, dict[str, Any], int]:
         raise FormatError(f"not a b3dm: {error}") from error
 
 
-def batched_glb(glb: bytes) -> bytes:
-    """Return a glb of ours as 3D Tiles 1.0 wants it.
+def batched_glb(tile: TileContent) -> bytes:
+    """Return a tile of ours as 3D Tiles 1.0 wants it; equal tiles give equal bytes.
 
-    Feature ids become ``_BATCHID``, byte normals become floats (old viewers do not know
-    KHR_mesh_quantization), and the property table goes: the batch table replaces it.
+    Feature ids are ``_BATCHID``; colours, textures and outlines stay. There is no property table:
+    the batch table replaces it.
+
+    Args:
+        tile: at least one primitive, each with at least one triangle.
     """
-    document, binary = _split(glb)
-    for mesh in document["meshes"]:
-        for primitive in mesh["primitives"]:
-            attributes = primitive["attributes"]
-            attributes["_BATCHID"] = attributes.pop("_FEATURE_ID_0")
-            primitive["extensions"].pop("EXT_mesh_features")
-            binary = _float_normals(document, attributes["NORMAL"], binary)
-            if not primitive["extensions"]:
-                del primitive["extensions"]
-    document["extensions"].pop("EXT_structural_metadata")
-    binary = _drop_unused_views(document, binary)
-    for name in ("extensionsUsed", "extensionsRequired"):
-        document[name] = [e for e in document.get(name, ()) if e not in _LATER]
-    for name in ("extensions", "extensionsUsed", "extensionsRequired"):
-        if not document[name]:
-            del document[name]
-    document["buffers"] = [{"byteLength": len(binary)}]
-    return _join(document, binary)
+    parts = _Parts()
+    meshes = [
+        _primitive(parts, p, tile.grid.quantum_m, tile.table.num_rows) for p in tile.primitives
+    ]
+    gltf: dict[str, Any] = {
+        "asset": {"version": "2.0", "generator": "cim-server"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        # Column-major, as glTF has it.
+        "nodes": [{"matrix": (Z_UP_TO_Y_UP @ tile.grid.to_ecef).T.ravel().tolist(), "mesh": 0}],
+        "meshes": [{"primitives": meshes}],
+        "materials": parts.materials,
+        "accessors": parts.accessors,
+        "bufferViews": parts.views,
+        "buffers": [{"byteLength": len(parts.binary)}],
+    }
+    if any(len(p.edges) for p in tile.primitives):
+        gltf["extensionsUsed"] = [_OUTLINE]
+    if parts.images:
+        gltf["images"] = parts.images
+        gltf["samplers"] = [{"wrapS": _CLAMP, "wrapT": _CLAMP}]
+        gltf["textures"] = [{"source": i, "sampler": 0} for i in range(len(parts.images))]
+    return _packed(gltf, bytes(parts.binary))
 
 
-def _float_normals(document: dict[str, Any], index: int, binary: bytes) -> bytes:
-    accessor = document["accessors"][index]
-    if accessor["componentType"] != _BYTE:
-        return binary
-    view = document["bufferViews"][accessor["bufferView"]]
-    stride = view.get("byteStride", 3)
-    raw = np.frombuffer(binary, np.int8, view["byteLength"], view.get("byteOffset", 0))
-    raw = np.pad(raw, (0, accessor["count"] * stride - len(raw)))
-    normals = raw.reshape(accessor["count"], stride)[:, :3].astype("<f4") / 127
+@dataclass(slots=True)
+class _Parts:
+    """What the document lists, under construction.
+
+    Attributes:
+        binary: the buffer; every view of it starts on a multiple of eight.
+    """
+
+    binary: bytearray = field(default_factory=bytearray)
+    views: list[dict[str, Any]] = field(default_factory=list)
+    accessors: list[dict[str, Any]] = field(default_factory=list)
+    materials: list[dict[str, Any]] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
+
+    def view(self, data: bytes, **extra: Any) -> int:
+        view = {"buffer": 0, "byteOffset": len(self.binary), "byteLength": len(data)}
+        self.views.append(view | extra)
+        self.binary += data + bytes(-len(data) % 8)
+        return len(self.views) - 1
+
+    def attribute(self, values: NDArray[Any], **extra: Any) -> int:
+        """Add a vertex attribute; elements are padded to multiples of four bytes."""
+        rows = values.reshape(len(values), -1)
+        element = rows.shape[1] * rows.itemsize
+        stride = element + (-element) % 4
+        padded = np.zeros((len(rows), stride), dtype=np.uint8)
+        padded[:, :element] = np.ascontiguousarray(rows).view(np.uint8)
+        view = self.view(padded.tobytes(), byteStride=stride, target=_ARRAY_BUFFER)
+        kind = "SCALAR" if values.ndim == 1 else f"VEC{values.shape[1]}"
+        return self._accessor(view, values, kind, extra)
+
+    def indices(self, values: NDArray[np.uint32], vertices: int, **view: Any) -> int:
+        # 65535 is a restart mark, so it takes 65535 vertices or fewer to fit 16 bits.
+        flat = values.reshape(-1).astype("<u2" if vertices <= 65535 else "<u4")
+        return self._accessor(self.view(flat.tobytes(), **view), flat, "SCALAR", {})
+
+    def _accessor(self, view: int, values: NDArray[Any], kind: str, extra: dict[str, Any]) -> int:
+        component = _COMPONENTS[values.dtype.name]
+        accessor = {"bufferView": view, "componentType": component, "type": kind}
+        self.accessors.append(accessor | {"count": len(values)} | extra)
+        return len(self.accessors) - 1
+
+
+def _primitive(
+    parts: _Parts, primitive: Primitive, quantum_m: float, features: int
+) -> dict[str, Any]:
+    vertices = len(primitive.positions)
+    metres = (primitive.positions * quantum_m).astype("<f4")
+    low, high = axis_range(metres)
+    normals = primitive.normals.astype("<f4")
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    binary += b"\0" * (-len(binary) % 8)
-    document["bufferViews"].append(
-        {"buffer": 0, "byteOffset": len(binary), "byteLength": normals.nbytes}
-        | {key: view[key] for key in ("target",) if key in view}
-    )
-    accessor.pop("normalized", None)
-    accessor.pop("byteOffset", None)
-    accessor.update(componentType=_FLOAT, bufferView=len(document["bufferViews"]) - 1)
-    return binary + normals.tobytes()
+    attributes = {
+        "POSITION": parts.attribute(metres, min=low.tolist(), max=high.tolist()),
+        "NORMAL": parts.attribute(normals),
+        # Vertex attributes may not be uint32; float32 counts exactly to 2**24.
+        "_BATCHID": parts.attribute(
+            primitive.feature_ids.astype("<u2" if features <= 65536 else "<f4")
+        ),
+    }
+    if primitive.colors is not None:
+        attributes["COLOR_0"] = parts.attribute(primitive.colors, normalized=True)
+    if primitive.uv is not None:
+        attributes["TEXCOORD_0"] = parts.attribute(primitive.uv.astype("<f4"))
+    made: dict[str, Any] = {
+        "attributes": attributes,
+        "indices": parts.indices(primitive.triangles, vertices, target=_ELEMENT_ARRAY_BUFFER),
+        "material": _material(parts, primitive),
+    }
+    if len(primitive.edges):
+        made["extensions"] = {_OUTLINE: {"indices": parts.indices(primitive.edges, vertices)}}
+    return made
 
 
-def _drop_unused_views(document: dict[str, Any], binary: bytes) -> bytes:
-    """Keep the buffer views that accessors name, and the bytes they hold."""
-    used = sorted({accessor["bufferView"] for accessor in document["accessors"]})
-    packed = bytearray()
-    views = []
-    for index in used:
-        view = document["bufferViews"][index]
-        start = view.get("byteOffset", 0)
-        packed += b"\0" * (-len(packed) % 8)
-        views.append(view | {"byteOffset": len(packed)})
-        packed += binary[start : start + view["byteLength"]]
-    moved = {old: new for new, old in enumerate(used)}
-    for accessor in document["accessors"]:
-        accessor["bufferView"] = moved[accessor["bufferView"]]
-    document["bufferViews"] = views
-    # The buffer is as long as its chunk, which a b3dm wants to be a multiple of eight.
-    return bytes(packed) + b"\0" * (-len(packed) % 8)
+def _material(parts: _Parts, primitive: Primitive) -> int:
+    look: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    if primitive.texture is not None:
+        texture = primitive.texture
+        view = parts.view(texture.data)
+        parts.images.append({"bufferView": view, "mimeType": texture.media_type})
+        look["baseColorTexture"] = {"index": len(parts.images) - 1}
+    material = {"pbrMetallicRoughness": look}
+    if material not in parts.materials:
+        parts.materials.append(material)
+    return parts.materials.index(material)
 
 
-def _split(glb: bytes) -> tuple[dict[str, Any], bytes]:
-    length, kind = _CHUNK.unpack_from(glb, _GLB_HEADER.size)
-    start = _GLB_HEADER.size + _CHUNK.size
-    if glb[:4] != b"glTF" or kind != b"JSON":
-        raise FormatError("not a glb")
-    binary = start + length + _CHUNK.size
-    return orjson.loads(glb[start : start + length]), glb[binary:]
-
-
-def _join(document: dict[str, Any], binary: bytes) -> bytes:
+def _packed(document: dict[str, Any], binary: bytes) -> bytes:
     text = orjson.dumps(document)
     text += b" " * ((4 - len(text)) % 8)
     total = _GLB_HEADER.size + 2 * _CHUNK.size + len(text) + len(binary)
