@@ -15,13 +15,13 @@ from catalog.records import StoreRef, Version
 from ingest.building_rows import read_features
 from ingest.workspace import ENDINGS, Workspace
 from tiling.formats.geoparquet import write_geoparquet
-from tiling.stores import open_store
+from tiling.stores import TileStore, open_store
 from tiling.stores.overlay import OverlayReader
 from tiling.stores.zip3tz import ThreeTzWriter
 from tiling.tilers.base import Progress
 
 
-def open_tiles(workspace: Workspace, version: Version) -> OverlayReader:
+def open_tiles(workspace: Workspace, version: Version) -> TileStore:
     """Open the tiles of a version, whatever the number of its stores.
 
     Raises:
@@ -29,6 +29,9 @@ def open_tiles(workspace: Workspace, version: Version) -> OverlayReader:
     """
     refs = [ref for ref in version.stores if ref.role == "tiles"]
     stores = [open_store(workspace.store_path(ref), ref.format) for ref in refs]
+    if len(stores) == 1 and not version.tombstones:
+        # Keeps what the format knows beyond tiles, such as the metadata of PMTiles.
+        return stores[0]
     return OverlayReader(stores, version.tombstones)
 
 
@@ -59,7 +62,7 @@ def whole_store(
         yield path
 
 
-def _join_tiles(store: OverlayReader, path: Path, progress: Progress) -> None:
+def _join_tiles(store: TileStore, path: Path, progress: Progress) -> None:
     writer = ThreeTzWriter(path)
     try:
         for key in sorted(store.keys()):
