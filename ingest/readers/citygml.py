@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from lxml import etree
 
@@ -24,6 +24,7 @@ from tiling.findings import Findings
 
 _TAKEN = ("Building", "Bridge", "OtherConstruction")
 _MAX_LOD = 2
+_MEMBERS = ("cityObjectMember", "featureMember", "surfaceDataMember", "Envelope")
 _NAMESPACE = re.compile(rb"http://www\.opengis\.net/citygml/(?:[a-z]+/)?(\d\.\d)")
 
 
@@ -76,26 +77,14 @@ class CityGmlReader(CityReader):
         looks = self._looks or Looks()
         skipped: Counter[str] = Counter()
         number = 0
-        try:
-            context = etree.iterparse(
-                str(self.path),
-                events=("end",),
-                tag=("{*}cityObjectMember", "{*}featureMember", "{*}surfaceDataMember",
-                     "{*}Envelope"),
-                resolve_entities=False,
-                no_network=True,
-                load_dtd=False,
-                huge_tree=False,
-            )  # fmt: skip
-            for _, element in context:
-                kind = local(element)
-                self._check_head(element)
-                if kind == "Envelope":
+        with self.path.open("rb") as file:
+            for element in self._members(file):
+                if local(element) == "Envelope":
                     self._see_srs(element.get("srsName"), "the envelope")
-                elif kind == "surfaceDataMember":
+                elif local(element) == "surfaceDataMember":
                     if _is_global(element):
                         if first:
-                            looks.add(element, self.image_number, findings)
+                            self._add_looks(looks, element, findings)
                         _free(element)
                 else:
                     for thing in element:
@@ -106,15 +95,35 @@ class CityGmlReader(CityReader):
                         elif name:
                             skipped[name] += 1
                     _free(element)
-        except etree.XMLSyntaxError as error:
-            raise self.unreadable(f"it is no XML, or cut short: {error}") from error
-        except ValueError as error:
-            raise self.unreadable(f"building {number}: {error}") from error
         self._looks = looks
         for name, count in sorted(skipped.items()):
             findings.add(
                 "object-skipped", "info", f"{name}: is no building, objects are left out", count
             )
+
+    def _members(self, file: IO[bytes]) -> Iterator[etree._Element]:
+        """Yield what the file consists of, as soon as it is whole."""
+        context = etree.iterparse(
+            file,
+            events=("end",),
+            tag=tuple(f"{{*}}{name}" for name in _MEMBERS),
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=False,
+        )
+        try:
+            for _, element in context:
+                self._check_head(element)
+                yield element
+        except etree.XMLSyntaxError as error:
+            raise self.unreadable(f"it is no XML, or cut short: {error}") from error
+
+    def _add_looks(self, looks: Looks, data: etree._Element, findings: Findings) -> None:
+        try:
+            looks.add(data, self.image_number, findings)
+        except ValueError as error:
+            raise self.unreadable(f"an appearance is damaged: {error}") from error
 
     def _check_head(self, element: etree._Element) -> None:
         if self._version:
@@ -146,10 +155,10 @@ class CityGmlReader(CityReader):
         for srs in set(thing.xpath(".//@srsName")):
             self._see_srs(str(srs), f"building {name!r}")
         own = Looks(dict(looks.rings), dict(looks.colors)) if _has_looks(thing) else looks
+        if own is not looks:
+            for data in thing.iter("{*}surfaceDataMember"):
+                self._add_looks(own, data, findings)
         try:
-            if own is not looks:
-                for data in thing.iter("{*}surfaceDataMember"):
-                    own.add(data, self.image_number, findings)
             return self._made(thing, name, own, findings)
         except ValueError as error:
             raise self.unreadable(f"building {name!r} has {error}") from error

@@ -229,7 +229,7 @@ def _joined(features: Sequence[Sequence[Faces]]) -> _Every:
     owners = [row for row, feature in enumerate(features) for _ in feature]
 
     def stack(arrays: list[NDArray[Any]], shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
-        joined = np.concatenate([np.empty((0, *shape), dtype), *arrays])
+        joined: NDArray[Any] = np.concatenate([np.empty((0, *shape), dtype), *arrays])
         return joined.astype(dtype, copy=False)
 
     return _Every(
