@@ -11,18 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tiling.batches import BASE_COLUMN, HEIGHT_COLUMN
-from tiling.ellipsoid import ecef_to_geodetic, geodetic_to_ecef
+from tiling.ellipsoid import ecef_to_geodetic, enu_to_ecef_matrix, geodetic_to_ecef
 from tiling.errors import GeometryInvalid, TilingError
 from tiling.formats.primitive import Grid, Primitive
 from tiling.testing.cities import synthetic_footprints
 from tiling.tilers.massing import (
     QUANTA_M,
-    ROOF,
-    WALL,
     Extrusion,
-    LocalFrame,
-    Massing,
-    extrude,
     extrude_counted,
     extrude_tile,
     grid_at,
@@ -32,7 +27,6 @@ from tiling.tilers.outlines import convex_hull, place
 from tiling.tilers.prisms import prisms_of
 
 LON, LAT = 113.38, 31.69
-FRAME = LocalFrame.at(LON, LAT, 0.0)
 
 # Metres per degree at the frame's origin, from the principal radii of WGS 84.
 _S = np.sin(np.radians(LAT))
@@ -47,130 +41,11 @@ def lonlat(geometry: NDArray[np.object_] | shapely.Geometry) -> NDArray[np.objec
     return np.atleast_1d(np.asarray(moved, dtype=object))
 
 
-def solid(geometry: NDArray[np.object_], height: float = 10.0, skirt_m: float = 0.0) -> Massing:
-    n = len(geometry)
-    return extrude(geometry, np.zeros(n), np.full(n, height), FRAME, skirt_m)
-
-
-def faces(mesh: Massing) -> NDArray[np.float64]:
-    return mesh.positions[mesh.triangles]
-
-
-def volume(mesh: Massing) -> float:
-    """Divergence theorem: the flux of (0, 0, z) through walls and roof; the floor is at z = 0."""
-    a, b, c = np.moveaxis(faces(mesh), 1, 0)
-    area = np.cross(b - a, c - a) / 2
-    return float((area[:, 2] * (a + b + c)[:, 2] / 3).sum())
-
-
-def roof_area(mesh: Massing) -> float:
-    roof = mesh.part[mesh.triangles[:, 0]] == ROOF
-    a, b, c = np.moveaxis(faces(mesh)[roof], 1, 0)
-    return float((np.cross(b - a, c - a)[:, 2] / 2).sum())
-
-
 SQUARE = shapely.box(-20, -10, 20, 10)
 ELL = shapely.Polygon([(0, 0), (30, 0), (30, 10), (10, 10), (10, 40), (0, 40)])
 HOLED = shapely.Polygon(SQUARE.exterior, [shapely.box(-5, -5, 5, 5).exterior])
 TWO = shapely.MultiPolygon([SQUARE, shapely.box(50, 50, 60, 70)])
 SHAPES = [SQUARE, ELL, HOLED, TWO]
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("reverse", [False, True])
-def test_volume_and_roof_are_those_of_the_prism(shape: shapely.Geometry, reverse: bool) -> None:
-    footprint = shape.reverse() if reverse else shape
-    mesh = solid(lonlat(footprint))
-    assert roof_area(mesh) == pytest.approx(shape.area, rel=1e-4)
-    assert volume(mesh) == pytest.approx(shape.area * 10, rel=1e-4)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("reverse", [False, True])
-def test_walls_face_the_outside(shape: shapely.Geometry, reverse: bool) -> None:
-    mesh = solid(lonlat(shape.reverse() if reverse else shape))
-    wall = mesh.part[mesh.triangles[:, 0]] == WALL
-    middle = faces(mesh)[wall].mean(axis=1)[:, :2]
-    step = mesh.normals[mesh.triangles[wall, 0]][:, :2] * 0.05
-    assert not shapely.contains_xy(shape, middle + step).any()
-    assert shapely.contains_xy(shape, middle - step).all()
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_winding_agrees_with_the_normals(seed: int) -> None:
-    batch = synthetic_footprints(30, seed, LON, LAT)
-    mesh = solid(batch.geometry)
-    a, b, c = np.moveaxis(faces(mesh), 1, 0)
-    geometric = np.cross(b - a, c - a)
-    for corner in range(3):
-        declared = mesh.normals[mesh.triangles[:, corner]]
-        cosine = (geometric * declared).sum(axis=1) / np.linalg.norm(geometric, axis=1)
-        assert cosine.min() > 0.999
-
-
-@given(st.integers(3, 40), st.integers(0, 2**32 - 1))
-def test_any_simple_polygon_keeps_its_area(corners: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    angle = np.sort(rng.uniform(0, 2 * np.pi, corners))
-    radius = rng.uniform(1, 50, corners)
-    star = shapely.Polygon(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1))
-    if not star.is_valid or star.area < 1:
-        return
-    assert roof_area(solid(lonlat(star))) == pytest.approx(star.area, rel=1e-3)
-
-
-def test_many_at_once_are_the_same_as_one_by_one() -> None:
-    geometry = lonlat(np.array(SHAPES, dtype=object))
-    together = solid(geometry)
-    for i in range(len(geometry)):
-        alone, own = solid(geometry[i : i + 1]), together.feature == i
-        np.testing.assert_array_equal(alone.positions, together.positions[own])
-        assert (together.feature[together.triangles[:, 0]] == i).sum() == len(alone.triangles)
-
-
-def test_the_skirt_lowers_the_walls_and_leaves_the_roof() -> None:
-    without, skirted = solid(lonlat(SQUARE)), solid(lonlat(SQUARE), skirt_m=2.0)
-    assert skirted.positions[:, 2].min() == pytest.approx(without.positions[:, 2].min() - 2)
-    assert skirted.positions[:, 2].max() == without.positions[:, 2].max()
-
-
-def test_edges_are_sides_of_triangles_and_draw_every_corner() -> None:
-    mesh = solid(lonlat(SQUARE))
-    sides = np.sort(mesh.triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    drawn = np.sort(mesh.edges, axis=1)
-    assert set(map(tuple, drawn.tolist())) <= set(map(tuple, sides.tolist()))
-    lines = np.sort(np.round(mesh.positions[mesh.edges], 3), axis=1)
-    # A box has twelve edges: four on the roof, four below, four upright.
-    assert len(np.unique(lines.reshape(len(lines), -1), axis=0)) == 12
-
-
-def test_a_round_tower_has_no_upright_edges() -> None:
-    mesh = solid(lonlat(shapely.Point(0, 0).buffer(20, quad_segs=16)))
-    upright = np.abs(np.diff(mesh.positions[mesh.edges][:, :, 2], axis=1)) > 1
-    assert not upright.any()
-
-
-def test_repeated_points_and_z_change_nothing() -> None:
-    plain = solid(lonlat(SQUARE))
-    ring = np.repeat(shapely.get_coordinates(lonlat(SQUARE)), 2, axis=0)
-    doubled = shapely.Polygon(np.column_stack([ring, np.full(len(ring), 7.0)]))
-    again = solid(np.array([doubled], dtype=object))
-    np.testing.assert_array_equal(plain.positions, again.positions)
-
-
-def test_vertex_counts_are_never_exceeded() -> None:
-    geometry = lonlat(np.array(SHAPES, dtype=object))
-    made = np.bincount(solid(geometry).feature)
-    assert (made <= vertex_counts(geometry)).all()
-
-
-def test_a_footprint_without_area_is_refused() -> None:
-    flat = shapely.Polygon([(LON, LAT), (LON + 0.001, LAT), (LON, LAT)])
-    with pytest.raises(GeometryInvalid, match="triangulated"):
-        solid(np.array([lonlat(SQUARE)[0], flat], dtype=object))
-
-
-# From here on: tiles on an integer grid.
 
 
 def tile(
@@ -214,6 +89,77 @@ def volumes(grid: Grid, primitive: Primitive) -> NDArray[np.float64]:
     area = np.cross(b - a, c - a) / 2
     flux = area[:, 2] * ((a + b + c)[:, 2] / 3 - foot[owner])
     return np.asarray(np.bincount(owner, weights=flux), dtype=np.float64)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_volume_and_roof_are_those_of_the_prism(shape: shapely.Geometry, reverse: bool) -> None:
+    grid, primitive, _ = tile(shape.reverse() if reverse else shape)
+    slack = shape.length * grid.quantum_m
+    assert abs(roof_areas(grid, primitive)[0] - shape.area) <= slack
+    thick = slack * 10 + shape.area * grid.quantum_m
+    assert abs(volumes(grid, primitive)[0] - shape.area * 10) <= thick
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_walls_face_the_outside(shape: shapely.Geometry, reverse: bool) -> None:
+    grid, primitive, _ = tile(shape.reverse() if reverse else shape)
+    walls = ~roofs(primitive)
+    middle = decoded(grid, primitive)[walls].mean(axis=1)[:, :2]
+    step = primitive.normals[primitive.triangles[walls, 0]][:, :2] / 127 * 0.05
+    corner = primitive.positions[:, :2].min(axis=0) * grid.quantum_m
+    middle += np.array(shape.bounds[:2]) - corner
+    assert not shapely.contains_xy(shape, middle + step).any()
+    assert shapely.contains_xy(shape, middle - step).all()
+
+
+def test_many_at_once_are_the_same_as_one_by_one() -> None:
+    geometry = lonlat(np.array(SHAPES, dtype=object))
+    n = len(geometry)
+    base, height, skirt = np.zeros(n), np.linspace(5, 50, n), np.zeros(n)
+    # They overlap, and what overlaps stands back; far apart nothing does.
+    apart = np.array(
+        [shapely.affinity.translate(g, i * 0.003) for i, g in enumerate(geometry)], dtype=object
+    )
+    grid, together = extrude_tile(apart, base, height, skirt)
+    for i in range(n):
+        one = slice(i, i + 1)
+        _, alone = extrude_tile(apart[one], base[one], height[one], skirt[one], grid)
+        own = together.feature_ids == i
+        np.testing.assert_array_equal(alone.positions, together.positions[own])
+        np.testing.assert_array_equal(alone.normals, together.normals[own])
+        faces = together.triangles[own[together.triangles[:, 0]]] - np.flatnonzero(own)[0]
+        np.testing.assert_array_equal(alone.triangles, faces)
+
+
+def test_the_skirt_lowers_the_walls_and_leaves_the_roof() -> None:
+    grid, skirted, _ = tile(SQUARE, skirt=2.0)
+    # The same grid for both: what moves is the foot alone.
+    one = np.ones(1)
+    _, plain = extrude_tile(lonlat(SQUARE), 0 * one, 10 * one, 0 * one, grid)
+    foot, roof = (z(plain.positions[:, 2]).astype(int) for z in (np.min, np.max))
+    assert skirted.positions[:, 2].max() == roof
+    assert abs((foot - int(skirted.positions[:, 2].min())) * grid.quantum_m - 2) <= grid.quantum_m
+
+
+def test_a_round_tower_has_no_upright_edges() -> None:
+    grid, primitive, _ = tile(shapely.Point(0, 0).buffer(20, quad_segs=16))
+    heights = primitive.positions[primitive.edges][:, :, 2].astype(int)
+    assert len(heights) and (np.abs(np.diff(heights, axis=1)) * grid.quantum_m < 1).all()
+
+
+def test_repeated_points_and_z_change_nothing() -> None:
+    ring = np.repeat(shapely.get_coordinates(SQUARE), 2, axis=0)
+    doubled = shapely.Polygon(np.column_stack([ring, np.full(len(ring), 7.0)]))
+    np.testing.assert_array_equal(
+        tile(doubled).primitive.positions, tile(SQUARE).primitive.positions
+    )
+
+
+def test_vertex_counts_are_never_exceeded() -> None:
+    made = np.bincount(tile(*SHAPES).primitive.feature_ids)
+    assert (made <= vertex_counts(lonlat(np.array(SHAPES, dtype=object)))).all()
 
 
 def test_every_decoded_building_has_its_area_and_volume() -> None:
@@ -442,11 +388,12 @@ def test_roofs_in_one_plane_are_set_apart() -> None:
 def test_placing_is_the_textbook_formula() -> None:
     rng = np.random.default_rng(0)
     where = np.stack([rng.uniform(-180, 180, 50), rng.uniform(-90, 90, 50)], axis=1)
-    feet, ups = place(where, FRAME.to_ecef)
+    frame = enu_to_ecef_matrix(LON, LAT, 0.0)
+    feet, ups = place(where, frame)
     for h in (-400.0, 0.0, 8848.0):
-        np.testing.assert_allclose(
-            feet + h * ups, FRAME.local(where[:, 0], where[:, 1], np.full(50, h)), atol=1e-7
-        )
+        ecef = geodetic_to_ecef(where[:, 0], where[:, 1], np.full(50, h))
+        expected = (ecef - frame[:3, 3]) @ frame[:3, :3]
+        np.testing.assert_allclose(feet + h * ups, expected, atol=1e-7)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=40))
