@@ -34,6 +34,9 @@ PMTILES, MVT, PNG = "application/vnd.pmtiles", "application/vnd.mapbox-vector-ti
 
 Link = Callable[..., str]
 
+# How the version was made, for the next update of it: paths of this machine are no one else's.
+_OWN_INFO = frozenset({"tiler", "options"})
+
 _TEMPLATE = {"z": "{z}", "x": "{x}", "y": "{y}"}
 # Multihash: function code 0x12 (sha2-256), then the digest's length 0x20.
 _SHA256_PREFIX = "1220"
@@ -156,7 +159,7 @@ def _properties(
         "cim:kind": item.kind,
         "cim:category": category(collection, collections),
         "cim:quality": _quality(version.report),
-        "cim:info": dict(version.info),
+        "cim:info": {k: v for k, v in version.info.items() if k not in _OWN_INFO},
     }
     if collection.level is not None:
         properties.setdefault("cim:level", collection.level)
