@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
@@ -174,8 +173,3 @@ def summarise_types(codes: set[int]) -> str | None:
 
 
 _LINEAR = {8: 2, 9: 2, 10: 3, 11: 5, 12: 6, 15: 6, 16: 6, 17: 3}
-
-
-def count_nulls(column: pa.Array) -> int:
-    """Return the number of null rows."""
-    return int(pc.sum(column.is_null()).as_py() or 0)
