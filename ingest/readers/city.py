@@ -1,9 +1,10 @@
 """City models: what readers of CityJSON and CityGML have in common.
 
 A reader walks the objects of its file one by one; here they become batches. A building with all
-its parts and installations is one feature: the attributes are the building's, the shape is that of
-all of them together. A first pass decides the types of the columns, the order of the axes and the
-extent, a second one makes the shapes; so memory holds one batch.
+its parts and installations is one feature: the attributes are the building's, what it does not say
+those of its parts, the shape is that of all of them together. A first pass decides the types of
+the columns, the order of the axes and the extent, a second one makes the shapes; so memory holds
+one batch.
 """
 
 from __future__ import annotations
@@ -271,7 +272,7 @@ class CityReader:
             x, y = (1, 0) if swapped else (0, 1)
             extent = (float(low[x]), float(low[y]), float(high[x]), float(high[y]))
         if ref is not None and ref.note:
-            findings.add("vertical-unknown", "warning", ref.note)
+            findings.add("vertical-unknown", "info", ref.note)
         files = [self.path]
         for image in self.images:
             beside = Beside(self.path, findings)

@@ -220,9 +220,12 @@ class CityJsonReader(CityReader):
                 outline += shapes.faces(geometry, name, findings)
         lod = max((lod for lod, _ in chosen.values()), default=0.0 if outline else None)
         thing = objects[root]
-        attributes = thing.get("attributes") or {}
-        if not isinstance(attributes, dict):
-            raise self.unreadable(f"the attributes of object {root!r} are no object")
+        attributes = dict(self._attributes(root, objects))
+        for name in members:
+            if objects[name]["type"].endswith("Part"):
+                # What the building does not say itself is what its first part says.
+                for key, value in self._attributes(name, objects).items():
+                    attributes.setdefault(key, value)
         return CityFeature(
             root,
             thing["type"],
@@ -231,6 +234,12 @@ class CityJsonReader(CityReader):
             faces,
             outline,
         )
+
+    def _attributes(self, name: str, objects: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = objects[name].get("attributes") or {}
+        if not isinstance(found, dict):
+            raise self.unreadable(f"the attributes of object {name!r} are no object")
+        return found
 
 
 def _vertices(
