@@ -33,6 +33,7 @@ from ingest.readers.base import (
     ReadOptions,
     SourceInfo,
 )
+from ingest.readers.crops import Pictures
 from ingest.readers.faces import Faces, triangulated
 from ingest.readers.parts import Beside, texture
 from tiling.batches import MESH_COLUMN, FeatureBatch
@@ -70,13 +71,14 @@ class CityFeature:
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
-    """What the first pass found: types of columns, size, place."""
+    """What the first pass found: types of columns, size, place, bytes of each image."""
 
     types: dict[str, pa.DataType]
     features: int
     extent: Extent | None
     ref: SpatialRef | None
     swapped: bool
+    image_nbytes: tuple[int, ...]
     info: SourceInfo
 
 
@@ -88,9 +90,13 @@ class _Waiting:
     features: list[CityFeature] = field(default_factory=list)
     nbytes: int = 0
 
-    def add(self, row: int, feature: CityFeature) -> None:
+    def add(self, row: int, feature: CityFeature, image_nbytes: Sequence[int]) -> None:
         self.rows.append(row)
         self.features.append(feature)
+        for faces in feature.faces:
+            if faces.image is not None:
+                used = np.unique(faces.image[faces.image >= 0]).tolist()
+                self.nbytes += sum(image_nbytes[number] for number in used)
         self.nbytes += sum(
             24 * len(f.points) + 40 * len(f.corners) for f in (*feature.faces, *feature.outline)
         )
@@ -179,7 +185,7 @@ class CityReader:
                 yield from self._batch(waiting, survey, names, region)
                 waiting = _Waiting()
             if feature.faces or feature.outline:
-                waiting.add(row, feature)
+                waiting.add(row, feature, survey.image_nbytes)
         if waiting.rows:
             yield from self._batch(waiting, survey, names, region)
 
@@ -217,8 +223,8 @@ class CityReader:
         for name in names:
             if name == MESH_COLUMN:
                 used = np.unique(meshes.image)
-                images = self._pictures(used[used >= 0].tolist())
-                records = [meshes.record(row, images) for row in rows.tolist()]
+                pictures = Pictures(self._images(used[used >= 0].tolist()))
+                records = [meshes.record(row, pictures) for row in rows.tolist()]
                 values = pa.array(records, pa.large_binary())
             else:
                 values = column([_value(f, name) for f in chosen], survey.types[name])
@@ -228,7 +234,7 @@ class CityReader:
         numbers = np.array(waiting.rows, dtype=np.int64)[rows]
         yield FeatureBatch(survey.ref, numbers, geometry[rows], table)
 
-    def _pictures(self, used: Sequence[int]) -> dict[int, Texture]:
+    def _images(self, used: Sequence[int]) -> dict[int, Texture]:
         """Return the images of a batch that are at hand; they are read anew for each batch."""
         beside = Beside(self.path, Findings())
         found = {number: beside.read(self.images[number], "texture") for number in used}
@@ -274,9 +280,10 @@ class CityReader:
         if ref is not None and ref.note:
             findings.add("vertical-unknown", "info", ref.note)
         files = [self.path]
+        image_nbytes = []
         for image in self.images:
             beside = Beside(self.path, findings)
-            beside.read(image, "texture")
+            image_nbytes.append(len(beside.read(image, "texture") or b""))
             files += beside.files[1:]
         files = list(dict.fromkeys((*files, *self.also_read())))
         layer = LayerInfo(
@@ -300,7 +307,7 @@ class CityReader:
             self.path, self.name, self.kind, (layer,), tuple(files), nbytes, tuple(findings)
         )
         self.findings = findings
-        return _Survey(columns, count, extent, ref, swapped, info)
+        return _Survey(columns, count, extent, ref, swapped, tuple(image_nbytes), info)
 
     def also_read(self) -> Sequence[Path]:
         """Return files that were read beside the images and the file itself."""

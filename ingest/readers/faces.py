@@ -6,7 +6,7 @@ One idea: the faces of a whole batch are worked on at once. Each is laid into it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from ingest.readers.crops import Pictures
 from tiling.findings import Findings
 from tiling.formats.primitive import Texture
 from tiling.meshes import GROUND, ROOF, WALL, FeatureMesh, encode_mesh
@@ -93,12 +94,12 @@ class Triangles:
     uv: NDArray[np.float32]
     image: NDArray[np.int32]
 
-    def record(self, row: int, images: Mapping[int, Texture]) -> bytes | None:
+    def record(self, row: int, pictures: Pictures) -> bytes | None:
         """Return the mesh record of a feature; None when it has no triangles.
 
         Args:
             row: of the feature.
-            images: those at hand, by number.
+            pictures: those at hand.
         """
         own = slice(self.start[row], self.start[row + 1])
         if own.start == own.stop:
@@ -112,18 +113,24 @@ class Triangles:
             from tiling.tilers.mesh_tile import SURFACE_COLORS
 
             color = np.where(color[:, 3:] > 0, color, SURFACE_COLORS[self.surface[own]])
-        at_hand = [int(i) for i in np.unique(image[image >= 0]) if int(i) in images]
-        place = np.full(max(int(image.max()), -1) + 2, -1, np.int32)
-        place[at_hand] = np.arange(len(at_hand))
+        uv = self.uv[own].copy()
+        place = np.full(len(image), -1, np.int32)
+        cut: list[Texture] = []
+        for number in np.unique(image[image >= 0]).tolist():
+            if number in pictures.images:
+                rows = image == number
+                texture, uv[rows] = pictures.part(number, uv[rows])
+                place[rows] = len(cut)
+                cut.append(texture)
         return encode_mesh(
             FeatureMesh(
                 vertices=points,
                 triangles=(self.corners[own] - first).astype(np.uint32),
                 surfaces=self.surface[own],
                 colors=color if colored else None,
-                uv=self.uv[own] if at_hand else None,
-                image=place[image] if at_hand else None,
-                images=tuple(images[i] for i in at_hand),
+                uv=uv if cut else None,
+                image=place if cut else None,
+                images=tuple(cut),
             )
         )
 
