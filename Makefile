@@ -20,7 +20,7 @@ apt = if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninte
 .DEFAULT_GOAL := demo
 .PHONY: setup demo test lint bench clean chromium
 
-setup: $(STAMPS)/python $(STAMPS)/portal $(STAMPS)/node-tests chromium
+setup: $(STAMPS)/python $(STAMPS)/kernels $(STAMPS)/portal $(STAMPS)/node-tests chromium
 
 demo: $(STAMPS)/python $(STAMPS)/portal
 	@$(BIN)/cim demo --data data/demo --port $(PORT) $(if $(CIM_DEMO_EXIT),--check)
@@ -47,6 +47,11 @@ $(STAMPS)/python: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet 'uv>=0.5,<1'
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable . --group dev
 	mkdir -p $(STAMPS) && touch $@
+
+# Compiled once here, rather than by every process of the tests at the same time.
+$(STAMPS)/kernels: $(STAMPS)/python $(wildcard tiling/formats/*.py tiling/tilers/*.py)
+	$(BIN)/python -m tiling.testing.warm
+	touch $@
 
 $(STAMPS)/portal: $(PORTAL)/package.json $(PORTAL)/package-lock.json $(PORTAL)/vite.config.ts $(PORTAL)/index.html $(shell find $(PORTAL)/src -type f 2>/dev/null)
 	@command -v npm >/dev/null || { $(call apt,nodejs npm); }

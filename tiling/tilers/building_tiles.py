@@ -187,7 +187,7 @@ def _leaf_content(batch: FeatureBatch) -> tuple[Grid, list[Primitive]]:
     base, height = batch.column(BASE_COLUMN), batch.column(HEIGHT_COLUMN)
     names = batch.attributes.column_names
     skirt = batch.column(SKIRT_COLUMN) if SKIRT_COLUMN in names else np.zeros(len(batch))
-    if MESH_COLUMN not in names:
+    if MESH_COLUMN not in names or batch.attributes.column(MESH_COLUMN).null_count == len(batch):
         grid, primitive = extrude_tile(batch.geometry, base, height, skirt)
         return grid, [primitive]
     meshes = batch.attributes.column(MESH_COLUMN)
