@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -122,6 +122,8 @@ def stars(draw: st.DrawFn) -> shapely.Polygon:
 
 @given(stars(), st.integers(0, 6), st.integers(0, 2**32 - 1))
 def test_any_polygon_with_holes_is_covered(star: shapely.Polygon, holes: int, seed: int) -> None:
+    # Rounding may fold a star over; that is another test's matter, and GEOS cuts no such thing.
+    assume(star.is_valid)
     rng = np.random.default_rng(seed)
     west, south, east, north = star.bounds
     cut = star

@@ -54,7 +54,7 @@ def write_features(path: Path, members: list, encoding: str = "utf-8", **more) -
         ("a.gpkg", b"\x00" * 200),
         ("a.geojson", b"a note, not GeoJSON"),
         ("a.bin", os.urandom(256)),
-        ("a.json", b'{"type": "CityJSON", "vertices": []}'),
+        ("a.json", b'{"type": "Topology", "objects": {}}'),
         ("说明.txt", "随州".encode()),
         ("a.zip", b"not an archive"),
     ],
