@@ -44,6 +44,8 @@ from tiling.formats.primitive import Texture
 
 # Columns that say what the object itself is; attributes of these names are renamed.
 OWN_FIELDS = ("id", "type", "lod")
+# No frame has a place on the Earth with a coordinate above this, in metres or in feet.
+_MAX_COORDINATE = 1e8
 _CODE = re.compile(r"epsg(?:::|:|/[\d.]+/|:[\d.]+:|\.xml#)(\d{4,6})(?!\d)", re.IGNORECASE)
 # Names of the German surveys that appear in CityGML.
 _ADV = {f"ETRS89_UTM{zone}": f"EPSG:258{zone}" for zone in (31, 32, 33)}
@@ -260,6 +262,7 @@ class CityReader:
             lods[feature.lod or "?"] += 1
             for faces in (*feature.faces, *feature.outline):
                 if len(faces.points):
+                    self._check_reach(feature.id, faces)
                     low = np.minimum(low, faces.points.min(axis=0))
                     high = np.maximum(high, faces.points.max(axis=0))
         findings.add("geometry-missing", "drop", "objects without a shape are left out",
@@ -308,6 +311,12 @@ class CityReader:
         )
         self.findings = findings
         return _Survey(columns, count, extent, ref, swapped, tuple(image_nbytes), info)
+
+    def _check_reach(self, name: str, faces: Faces) -> None:
+        # Not within: NaN fails too.
+        if not np.abs(faces.points).max() <= _MAX_COORDINATE:
+            odd = faces.points[~(np.abs(faces.points).max(axis=1) <= _MAX_COORDINATE)][0]
+            raise self.unreadable(f"object {name!r} has the position {odd.tolist()}")
 
     def also_read(self) -> Sequence[Path]:
         """Return files that were read beside the images and the file itself."""

@@ -12,6 +12,7 @@ import numpy as np
 from lxml import etree
 from numpy.typing import NDArray
 
+from ingest.readers.cityjson_geometry import MAX_UV
 from ingest.readers.parts import linear
 from tiling.findings import Findings
 
@@ -78,8 +79,10 @@ class Looks:
             return
         number = image_number(name.strip())
         for ring, text in _coordinates(element):
-            uv = np.array([float(word) for word in text.split()], dtype=np.float32)
-            self.rings.setdefault(ring, (number, uv.tobytes()))
+            uv = np.array([float(word) for word in text.split()])
+            if not (np.abs(uv) <= MAX_UV).all():
+                raise ValueError(f"ring {ring!r} has texture coordinates beyond {MAX_UV:g}")
+            self.rings.setdefault(ring, (number, uv.astype(np.float32).tobytes()))
         if any(local(e) in ("TexCoordGen", "worldToTexture") for e in element.iter()):
             findings.add(
                 "appearance-skipped",
@@ -102,6 +105,8 @@ class Looks:
             raise ValueError(f"a diffuseColor of {len(rgb)} numbers")
         # Fully clear walls would not be seen at all, which no author means.
         alpha = round(255 * min(max(1.0 - clear, 0.1), 1.0))
+        if not np.isfinite(rgb).all():
+            raise ValueError(f"the diffuseColor {rgb}")
         red, green, blue = (int(c) for c in linear(np.array(rgb)))
         for target in targets:
             self.colors.setdefault(target, (red, green, blue, alpha))

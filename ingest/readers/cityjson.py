@@ -253,7 +253,8 @@ def _vertices(
         points = np.array(raw, dtype=np.float64).reshape(len(raw), 3)
         if transform is not None:
             scale = np.array(transform["scale"], dtype=np.float64).reshape(3)
-            points = points * scale + np.array(transform["translate"], np.float64).reshape(3)
+            with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+                points = points * scale + np.array(transform["translate"], np.float64).reshape(3)
     except (KeyError, TypeError, ValueError) as error:
         raise reader.unreadable(
             f"vertices or transform hold something else than three numbers each: {error}"

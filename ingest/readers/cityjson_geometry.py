@@ -28,6 +28,8 @@ _DEPTH = {
     "MultiSolid": 3,
     "CompositeSolid": 3,
 }
+# A picture that repeats more often than this on one wall is a mistake.
+MAX_UV = 1e5
 _LINES = ("MultiPoint", "MultiLineString")
 SURFACES = {
     "WallSurface": WALL,
@@ -70,7 +72,9 @@ class Appearance:
                     # Fully clear walls would not be seen at all, which no author means.
                     colors[row, 3] = round(255 * min(max(1.0 - clear, 0.1), 1.0))
             textures = [str(texture["image"]) for texture in data.get("textures") or []]
-            uv = np.array(data.get("vertices-texture") or [], dtype=np.float32).reshape(-1, 2)
+            uv = np.array(data.get("vertices-texture") or [], dtype=np.float64).reshape(-1, 2)
+            if not (np.abs(uv) <= MAX_UV).all():
+                raise ValueError(f"texture coordinates beyond {MAX_UV:g}")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SourceUnreadable(
                 f"its appearance is damaged: {error!r}", source=path, remedy="export it again"
@@ -78,7 +82,7 @@ class Appearance:
         return cls(
             colors,
             tuple(image_number(name) for name in textures),
-            uv,
+            uv.astype(np.float32),
             data.get("default-theme-material"),
             data.get("default-theme-texture"),
         )
@@ -150,7 +154,8 @@ class Shapes:
                 raise ValueError(f"vertex {place} of {len(self.vertices)}")
         except (KeyError, TypeError, ValueError) as error:
             raise self._bad(name, f"an instance that is damaged: {error!r}") from error
-        moved = points @ matrix[:3, :3].T + matrix[:3, 3] + self.vertices[place]
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever takes the shape looks at it
+            moved = points @ matrix[:3, :3].T + matrix[:3, 3] + self.vertices[place]
         return self._polygons(self._template(geometry, name), name, moved)
 
     def _polygons(
