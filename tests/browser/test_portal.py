@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyproj
 import pytest
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
@@ -32,6 +33,26 @@ FIND_NAMED_BUILDING = """async () => {
     }
   return null;
 }"""
+
+
+def descend(watched: Watched, above_m: float) -> None:
+    """Look down steeply on the middle of the city: only there is every building itself."""
+    bounds, heights = watched.page.evaluate(
+        f"(({{bounds, heights}}) => [bounds, heights])(window.cim.layers.get('{CITY}').asset)"
+    )
+    west, south, east, north = bounds
+    to_ecef = pyproj.Transformer.from_crs(4979, 4978, always_xy=True)
+    eye = to_ecef.transform((west + east) / 2, (south + north) / 2, heights[0] + above_m)
+    watched.page.evaluate(
+        """([x, y, z]) => {
+          window.cim.viewer.camera.setView({
+            destination: {x, y, z}, orientation: {heading: 0, pitch: -1.2, roll: 0},
+          });
+          window.cim.viewer.scene.requestRender();
+        }""",
+        eye,
+    )
+    watched.settle()
 
 
 def pixels(watched: Watched) -> NDArray[np.uint8]:
@@ -96,6 +117,7 @@ def test_the_white_model_has_shaded_faces_in_the_colours_of_its_legend(portal: W
 
 
 def test_a_click_on_a_building_shows_its_chinese_name(portal: Watched) -> None:
+    descend(portal, 500)
     found = portal.page.evaluate(FIND_NAMED_BUILDING)
     assert found, "no building with a Chinese name is in view"
     before = pixels(portal)
