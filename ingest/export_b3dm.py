@@ -22,6 +22,9 @@ from tiling.stores.directory import DirectoryWriter
 from tiling.stores.gzip_member import content
 from tiling.tilers.base import Progress
 
+# Which numbers of a region are lower limits: west, south, east, north, lowest, highest.
+_LOW = np.array([True, True, False, False, True, False])
+
 
 def export_b3dm(source: Path, out: Path, progress: Progress) -> None:
     """Write a folder of 3D Tiles 1.0.
@@ -52,6 +55,9 @@ def export_b3dm(source: Path, out: Path, progress: Progress) -> None:
             made["content"] = {"uri": put(tile["content"]["uri"])}
         if "children" in tile:
             made["children"] = [convert(child) for child in tile["children"]]
+            regions = np.array([child["boundingVolume"]["region"] for child in made["children"]])
+            low, high = regions.min(axis=0), regions.max(axis=0)
+            made["boundingVolume"] = {"region": np.where(_LOW, low, high).tolist()}
         return made
 
     def put(key: str) -> str:
@@ -114,7 +120,9 @@ def _explicit(tile: dict[str, Any], read: Any, put: Any) -> dict[str, Any]:
             # Full detail: there is nothing that is missing from it.
             node["geometricError"] = 0.0
     root = nodes[TileCoord(0, 0, 0)]
-    return {key: root[key] for key in ("content", "children") if key in root}
+    # Around what is there: an implicit root has to name its whole cell.
+    kept = ("boundingVolume", "content", "children")
+    return {key: root[key] for key in kept if key in root}
 
 
 def _fill(template: str, coord: TileCoord) -> str:

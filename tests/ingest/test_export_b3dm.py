@@ -62,6 +62,9 @@ def test_the_tileset_is_explicit_and_of_version_1_0(exported: Path, schema_error
     assert document["asset"]["version"] == "1.0"
     assert schema_errors("3d-tiles/tileset.schema.json", document) == []
     assert "implicitTiling" not in json.dumps(document)
+    # A viewer that flies to the tileset finds the city, not a cell of 78 km.
+    west, south, east, north = np.degrees(document["root"]["boundingVolume"]["region"][:4])
+    assert 0 < east - west < 0.3 and 0 < north - south < 0.3
     files = {str(p.relative_to(exported)) for p in exported.rglob("*.b3dm")}
     assert files == set(contents(exported))
 
