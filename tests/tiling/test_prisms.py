@@ -131,9 +131,9 @@ def test_a_mesh_without_breadth_still_is_a_prism() -> None:
     assert found.features.sum() == 2
 
 
-def test_rows_without_geometry_are_refused() -> None:
+def test_rows_without_a_vertex_are_refused() -> None:
     grid, primitive = tile(SQUARE)
-    with pytest.raises(TilingError, match="no geometry"):
+    with pytest.raises(TilingError, match="no vertex"):
         prisms_of(grid, [primitive], np.array([1, 2]), np.array([1, 1]))
 
 

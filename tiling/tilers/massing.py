@@ -129,14 +129,44 @@ def extrude_counted(
     chosen, feet, tops = _positions(outlines.lonlat, low[feature], high[feature], grid)
     moved = insets(_rounded(feet), _rounded(tops), outlines.ring_start, outlines.polygon_start)
     if moved.faces:
-        feet[:, :2] += moved.inwards
-        tops[:, :2] += moved.inwards
+        inwards = _bearable(tops[:, :2], moved.inwards, outlines.ring_start)
+        feet[:, :2] += inwards
+        tops[:, :2] += inwards
         tops[:, 2] -= moved.down
     rings = GridRings(
         *snap(_rounded(feet), _rounded(tops), outlines.ring_start, outlines.polygon_start)
     )
     buried = skirt_m[outlines.owner] > 0
     return Extrusion(chosen, _primitive(rings, outlines, buried), moved.faces)
+
+
+def _bearable(
+    points: NDArray[np.float64], inwards: NDArray[np.float64], ring_start: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return how far points move: not at all in a ring that would lose most of its area.
+
+    What is thinner than the step keeps its outline, and may flicker, rather than be gone.
+    """
+    before = _double_areas(np.rint(points), ring_start)
+    after = _double_areas(np.rint(points + inwards), ring_start)
+    ring = np.repeat(np.arange(len(before)), np.diff(ring_start))
+    kept = after * np.sign(before) > np.abs(before) / 2
+    return np.where(kept[ring][:, None], inwards, 0.0)
+
+
+def _double_areas(
+    points: NDArray[np.float64], ring_start: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return twice the signed area of each ring; 0 for a ring without points."""
+    following: NDArray[np.int64] = np.arange(1, len(points) + 1, dtype=np.int64)
+    filled = np.diff(ring_start) > 0
+    following[ring_start[1:][filled] - 1] = ring_start[:-1][filled]
+    # From a corner of all, so that products stay exact.
+    x, y = (points - points.min(axis=0)).T
+    cross = x * y[following] - x[following] * y
+    ring = np.repeat(np.arange(len(ring_start) - 1), np.diff(ring_start))
+    areas = np.bincount(ring, cross, minlength=len(ring_start) - 1)
+    return areas.astype(np.float64)
 
 
 def prism_tile(prisms: Prisms, finest_m: float = QUANTA_M[0]) -> tuple[Grid, Primitive]:

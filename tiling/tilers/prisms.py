@@ -67,6 +67,27 @@ class Prisms:
         return cls(np.empty((0, 2)), np.zeros(1, dtype=np.int64), real, real, whole, whole)
 
 
+def _thin(
+    primitives: Sequence[Primitive],
+    rows: NDArray[np.int64],
+    frame: NDArray[np.float64],
+    step: float,
+) -> _Solids:
+    """Return the hulls of rows.
+
+    Raises:
+        TilingError: one of them has no vertex.
+    """
+    positions = np.concatenate([p.positions for p in primitives])
+    row = np.concatenate([p.feature_ids for p in primitives]).astype(np.int64)
+    chosen = np.flatnonzero(np.isin(row, rows))
+    missing = np.setdiff1d(rows, row[chosen])
+    if len(missing):
+        raise TilingError(f"{len(missing)} rows of a tile have no vertex, the first: {missing[0]}")
+    order = chosen[np.argsort(row[chosen], kind="stable")]
+    return _Solids(*_hulls(positions[order], row[order], frame, step))
+
+
 class _Solids(NamedTuple):
     """N outlines of one or more primitives.
 
@@ -120,7 +141,9 @@ def prisms_of(
     row = np.concatenate([s.row for s in solids]) if solids else np.empty(0, dtype=np.int64)
     bare = np.flatnonzero(np.bincount(row, minlength=len(ids)) == 0)
     if len(bare):
-        raise TilingError(f"{len(bare)} rows of a tile have no geometry, the first: {bare[0]}")
+        # Outlines thinner than the grid may read as holes; their hulls have an area.
+        solids.append(_thin(primitives, bare, frame, quantum))
+        row = np.concatenate([s.row for s in solids])
     if not len(row):
         return Prisms.none()
     counts = np.concatenate([np.diff(s.start) for s in solids])
