@@ -22,6 +22,17 @@ _DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126
 _Y_UP_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=float)
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _MESHOPT = "EXT_meshopt_compression"
+# What Python raises where a document holds other things than it should: among them nodes that
+# are their own children, and numbers too large for any array.
+DAMAGE = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
 _NUMBERS = {
     "INT8": "<i1",
     "UINT8": "<u1",
@@ -101,14 +112,15 @@ class Glb:
         if features is not None:
             declared = features["featureIds"][0]
             count = int(declared["featureCount"])
-            ids = self._accessor(attributes[f"_FEATURE_ID_{declared['attribute']}"])
-            ids = ids.astype(np.int64)
+            ids = self.feature_ids(attributes[f"_FEATURE_ID_{declared['attribute']}"])
+            if len(ids) != len(local):
+                raise FormatError(f"{len(ids)} feature ids for {len(local)} vertices")
         return Primitive(ecef, indices.reshape(-1, 3), ids, count)
 
     def _check_range(self, index: int, local: NDArray[np.float64]) -> None:
         declared = self.document["accessors"][index]
-        if not np.isfinite(local).all():
-            raise FormatError("positions are not finite")
+        if local.ndim != 2 or local.shape[1] != 3 or not np.isfinite(local).all():
+            raise FormatError("positions are not three finite numbers each")
         low, high = axis_range(local)
         if not (np.array_equal(low, declared["min"]) and np.array_equal(high, declared["max"])):
             raise FormatError("the accessor's min and max are not those of its positions")
@@ -138,6 +150,18 @@ class Glb:
             (count, width), dtype, data, start, (stride, dtype.itemsize)
         )
         return values[:, 0] if width == 1 else values
+
+    def feature_ids(self, index: int) -> NDArray[np.int64]:
+        """Return the elements of an accessor of feature ids, (N,), from 0 to 2**32 - 1.
+
+        Raises:
+            FormatError: it points outside of the file, or these are no feature ids.
+        """
+        given = self.accessor(index)
+        # Single-precision floats are allowed, and what is not a number is not in the range either.
+        if given.ndim != 1 or not ((given >= 0) & (given < 2**32)).all():
+            raise FormatError(f"accessor {index} does not hold feature ids")
+        return given.astype(np.int64)
 
     def view(self, index: int) -> bytes:
         """Return the bytes of a buffer view.
@@ -187,10 +211,10 @@ class Glb:
 
         Null is None in object columns; number columns without nulls keep their type.
         """
-        extension = self.document.get("extensions", {}).get("EXT_structural_metadata")
-        if extension is None:
-            return 0, {}
         with _guard("property table"):
+            extension = self.document.get("extensions", {}).get("EXT_structural_metadata")
+            if extension is None:
+                return 0, {}
             table = extension["propertyTables"][0]
             enums = extension["schema"].get("enums", {})
             properties = extension["schema"]["classes"][table["class"]]["properties"]
@@ -235,6 +259,8 @@ class Glb:
             return np.array([*texts, None], dtype=object)[:-1]
         if prop["type"] == "BOOLEAN":
             bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+            if len(bits) < length:
+                raise FormatError(f"{len(bits)} bits for {length} features")
             return bits[:length].astype(bool)
         if prop["type"] == "ENUM":
             enum = enums[prop["enumType"]]
@@ -269,8 +295,7 @@ class _guard:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        damage = (KeyError, IndexError, TypeError, ValueError, UnicodeDecodeError)
-        if isinstance(error, damage):
+        if isinstance(error, DAMAGE):
             raise FormatError(f"the {self.what} of a glb is damaged: {error!r}") from error
 
 
@@ -282,6 +307,8 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
     if kind != b"JSON" or 20 + json_length > length:
         raise FormatError("the first chunk of a glb is not JSON")
     document = orjson.loads(data[20 : 20 + json_length])
+    if not isinstance(document, dict):
+        raise FormatError("the JSON of a glb is not an object")
     binary_length, kind = struct.unpack_from("<I4s", data, 20 + json_length)
     start = 28 + json_length
     if kind != b"BIN\0" or start + binary_length != length:
