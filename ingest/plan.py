@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ingest.heights import HeightColumns, find_columns
+from ingest.height_columns import HeightColumns, find_columns
 from ingest.location import check_location, crs_missing
 from ingest.manifest import IngestOptions, Kind
 from ingest.readers import open_source

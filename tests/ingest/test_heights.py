@@ -10,7 +10,8 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
-from ingest.heights import HeightResolver, HeightRule, find_columns, number_column
+from ingest.height_columns import find_columns, number_column
+from ingest.heights import HeightResolver, HeightRule
 from ingest.manifest import IngestOptions
 from tiling.batches import (
     BASE_COLUMN,
