@@ -20,6 +20,7 @@ import shapely
 from numpy.typing import NDArray
 
 from ingest.height_columns import HeightColumns, number_column
+from ingest.overrides import Overridden, Override, apply_overrides
 from tiling.batches import (
     BASE_COLUMN,
     HEIGHT_COLUMN,
@@ -94,6 +95,7 @@ class HeightResolver:
         ground: the terrain on which the buildings stand; None without.
         policy: what to do with missing and impossible heights.
         source: for messages.
+        overrides: what is declared of single features; it wins over columns and terrain.
         findings: what calls of the resolver itself report to.
     """
 
@@ -104,6 +106,7 @@ class HeightResolver:
     policy: str | None
     source: str
     findings: Findings
+    overrides: tuple[Override, ...] = ()
 
     def __call__(self, batch: FeatureBatch) -> FeatureBatch:
         """Resolve a batch, reporting to the resolver's own findings."""
@@ -127,15 +130,37 @@ class HeightResolver:
         Raises:
             FieldInvalid: impossible heights under a policy that refuses them.
         """
+        said = apply_overrides(self.overrides, batch, findings)
+        if said.drop.any():
+            findings.add(
+                "override-dropped",
+                "drop",
+                "an override of the manifest leaves the feature out",
+                int(said.drop.sum()),
+                batch.ids[said.drop].tolist(),
+            )
+            batch, said = batch.take(~said.drop), said.take(~said.drop)
+        if not len(batch):
+            return batch
         if MESH_COLUMN not in batch.attributes.column_names:
-            return self._extruded(batch, findings)
+            return self._extruded(batch, said, findings)
         meshes = batch.attributes.column(MESH_COLUMN)
         own = np.asarray(meshes.is_valid().to_numpy())
+        stays = own & np.any([np.isfinite(v) for v in said.numbers.values()], axis=0)
+        findings.add(
+            "override-of-shape",
+            "warning",
+            "an override says heights of a feature with a shape of its own, which stays as it is",
+            int(stays.sum()),
+            batch.ids[stays].tolist(),
+        )
+        if not own.any():
+            return self._extruded(batch, said, findings)
         shaped = self._shaped(batch.take(own), findings)
         if own.all():
             return shaped
         rest = batch.take(~own)
-        extruded = self._extruded(rest, findings)
+        extruded = self._extruded(rest, said.take(~own), findings)
         # In the order of their ids, as they came.
         ids = np.concatenate([shaped.ids, extruded.ids])
         order = np.argsort(ids, kind="stable")
@@ -168,7 +193,7 @@ class HeightResolver:
             .with_column(HEIGHT_SOURCE_COLUMN, pa.array(["shape"] * len(batch), pa.string()))
         )
 
-    def _extruded(self, batch: FeatureBatch, findings: Findings) -> FeatureBatch:
+    def _extruded(self, batch: FeatureBatch, said: Overridden, findings: Findings) -> FeatureBatch:
         n = len(batch)
         read = {
             role: number_column(batch, name, self.source) if name else np.full(n, np.nan)
@@ -183,7 +208,14 @@ class HeightResolver:
         points = shapely.centroid(batch.geometry)
         separation = self.vertical.separation(shapely.get_x(points), shapely.get_y(points))
         base, skirt = self._base(batch, read["ground"], separation, findings)
-        height, origin = self._height(batch, read, base, separation, findings)
+        declared = said.numbers["base"] + separation
+        told = np.isfinite(declared)
+        if self.ground is not None:
+            # Walls still reach down to the lowest ground.
+            skirt = np.where(told, np.maximum(skirt, declared - base), skirt)
+        base = np.where(told, declared, base)
+        top = self._declared_height(said, base, separation)
+        height, origin = self._height(batch, read, top, base, separation, findings)
         part = np.where(np.isfinite(read["part_base"]), np.maximum(read["part_base"], 0.0), 0.0)
         above = part < height  # a part that begins above its own top says nothing useful
         findings.add(
@@ -227,10 +259,18 @@ class HeightResolver:
             )
         return np.where(missing, 0.0, ground) + separation, np.zeros(len(batch))
 
+    def _declared_height(self, said: Overridden, base: Floats, separation: Floats) -> Floats:
+        """Return the height that overrides say, (N,) metres, NaN where they say none."""
+        height = said.numbers["floors"] * self.rule.storey_height_m
+        roof = said.numbers["roof"] + separation - base
+        height = np.where(np.isfinite(roof), roof, height)
+        return np.where(np.isfinite(said.numbers["height"]), said.numbers["height"], height)
+
     def _height(
         self,
         batch: FeatureBatch,
         read: Mapping[str, Floats],
+        declared: Floats,
         base: Floats,
         separation: Floats,
         findings: Findings,
@@ -251,6 +291,9 @@ class HeightResolver:
                 int(off.sum()),
                 batch.ids[off].tolist(),
             )
+        told = np.isfinite(declared)
+        height = np.where(told, declared, height)
+        origin[told] = "override"
         unknown = ~np.isfinite(height) | (height == 0)
         impossible = ~unknown & ((height < 0) | (height > self.rule.max_m))
         self._judge(batch, height, unknown, impossible, findings)

@@ -15,6 +15,7 @@ from typing import Any, cast
 from ingest.building_stores import code_column, name_column, write_features, write_index
 from ingest.feature_keys import Identify
 from ingest.manifest import Kind
+from ingest.overrides import note_unmatched
 from ingest.plan import Plan
 from ingest.prepare import Prepared, ResolveHeights, SortKeys, by_ordinal, prepare
 from ingest.readers import open_source
@@ -241,6 +242,7 @@ def _prepare(
                 sort_keys,
                 identify,
             )
+        note_unmatched(making.plan.options.feature_overrides(), making.seen)
     finally:
         # A refusal is easier to understand beside what was seen until then.
         making.report.findings.merge(making.seen)

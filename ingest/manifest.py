@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from ingest.overrides import Override
 from ingest.readers.placement import Placement, Up, parse_up
 from tiling.errors import ConfigError
 
@@ -30,6 +31,7 @@ _TEXT: tuple[type, str] = (str, "a text in quotes")
 _TYPES: Mapping[str, tuple[type, str]] = {
     "sources": (list, 'a list of texts: ["a.shp", "b.shp"]'),
     "models": (list, 'tables: [[models]] with source = "a.glb", lon, lat and height'),
+    "overrides": (list, 'tables: [[overrides]] with match = { "编码" = "A-1" } and height'),
     "properties": (dict, 'a table: { "name" = "value" }'),
     "min_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
     "max_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
@@ -57,6 +59,8 @@ class IngestOptions:
         place: where a model stands, as `Placement.parse` takes it.
         up: the axis of models that points up: ``y`` or ``z``.
         models: tables with the ``source`` and the placement of one model each.
+        overrides: tables that name features and say their height, base, roof or storeys, or
+            that they are left out; see `ingest.overrides`.
         area: where coordinates must lie: ``china``, ``world`` or ``west,south,east,north``.
     """
 
@@ -85,6 +89,7 @@ class IngestOptions:
     place: str | None = None
     up: str | None = None
     models: tuple[Mapping[str, Any], ...] = ()
+    overrides: tuple[Mapping[str, Any], ...] = ()
     area: str = "china"
     attribution: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +112,7 @@ class IngestOptions:
             if cast(int, self.min_zoom) > cast(int, self.max_zoom):
                 raise ConfigError(f"--min-zoom {self.min_zoom} is above --max-zoom {self.max_zoom}")
 
+        self.feature_overrides()
         parse_up(self.up)
         for source in self.sources:
             self.placement(source)
@@ -122,12 +128,21 @@ class IngestOptions:
                 return Placement.from_table(table), parse_up(table.get("up", self.up))
         return None if self.place is None else Placement.parse(self.place), parse_up(self.up)
 
+    def feature_overrides(self) -> tuple[Override, ...]:
+        """Return what is declared of single features.
+
+        Raises:
+            ConfigError: a table says nothing, or something impossible.
+        """
+        return tuple(Override.from_table(table) for table in self.overrides)
+
     def to_json(self) -> dict[str, Any]:
         """Return what was declared (Nones left out), for the report and the job's key."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["sources"] = [str(p) for p in self.sources]
         values["properties"] = dict(self.properties)
-        values["models"] = [dict(table) for table in self.models]
+        for name in ("models", "overrides"):
+            values[name] = [dict(table) for table in getattr(self, name)]
         return {k: v for k, v in values.items() if v is not None and v not in ("", {}, [])}
 
 
@@ -164,6 +179,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: {name} = {value!r} is not {_TYPES.get(name, _TEXT)[1]}")
     if "sources" in data:
         data["sources"] = tuple(path.parent / s for s in data["sources"])
+    if "overrides" in data:
+        data["overrides"] = tuple(data["overrides"])
     if "models" in data:
         data["models"] = tuple(_model(path, table) for table in data["models"])
         data.setdefault("sources", tuple(Path(table["source"]) for table in data["models"]))

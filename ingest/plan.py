@@ -19,6 +19,7 @@ from ingest.readers import open_source
 from ingest.readers.base import LayerInfo, ReadOptions, SourceInfo
 from ingest.readers.tileset import single_tileset
 from tiling.areas import parse_area
+from tiling.batches import LAYER_COLUMN
 from tiling.crs import TILE_REF, SpatialRef
 from tiling.errors import (
     ConfigError,
@@ -344,8 +345,14 @@ def _decide_heights(plan: Plan, refusals: list[SourceError]) -> Plan:
         except FieldInvalid as error:
             refusals.append(error)
             return plan
+        _check_overrides(plan, refusals)
         shaped = any(layer.extra.get("mesh") for layer in plan.layers)
-        if plan.options.terrain is None or columns.uses_datum or shaped:
+        elevations = any(
+            name in ("base", "roof")
+            for each in plan.options.feature_overrides()
+            for name, _ in each.numbers
+        )
+        if plan.options.terrain is None or columns.uses_datum or shaped or elevations:
             _need_vertical(plan, refusals)
         plan.findings.add("height-columns", "info", columns.evidence)
         return replace(plan, columns=columns)
@@ -369,6 +376,22 @@ def _height_columns(plan: Plan) -> HeightColumns:
                 "of their own",
             )
     return found[0]
+
+
+def _check_overrides(plan: Plan, refusals: list[SourceError]) -> None:
+    overrides = plan.options.feature_overrides()
+    for info, layer in zip(plan.sources, plan.layers, strict=True):
+        names = [f.name for f in layer.fields]
+        missing = {name for each in overrides for name, _ in each.match} - {*names, LAYER_COLUMN}
+        if missing:
+            refusals.append(
+                FieldInvalid(
+                    f"there is no column {sorted(missing)[0]!r}, which an override of the "
+                    f"manifest names; it has: {', '.join(names)}",
+                    source=info.path,
+                    remedy="name features by columns that they have: match = {...}",
+                )
+            )
 
 
 def _need_vertical(plan: Plan, refusals: list[SourceError]) -> None:

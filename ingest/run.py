@@ -314,6 +314,7 @@ def _resolver(
         policy=plan.options.bad_heights,
         source=str(plan.sources[0].path),
         findings=Findings(),
+        overrides=plan.options.feature_overrides(),
     )
 
 

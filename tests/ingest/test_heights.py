@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from ingest.height_columns import find_columns, number_column
 from ingest.heights import HeightResolver, HeightRule
 from ingest.manifest import IngestOptions
+from ingest.overrides import Override
 from tiling.batches import (
     BASE_COLUMN,
     HEIGHT_COLUMN,
     HEIGHT_SOURCE_COLUMN,
+    MESH_COLUMN,
     SKIRT_COLUMN,
     FeatureBatch,
 )
@@ -24,6 +26,7 @@ from tiling.crs import TILE_REF
 from tiling.errors import FieldInvalid
 from tiling.findings import Findings
 from tiling.geoid import ELLIPSOIDAL, parse_vertical
+from tiling.meshes import FeatureMesh, encode_mesh
 
 RULE = HeightRule(class_fields=("class",), by_class={"厂房": 12.0, "tower": 60.0})
 
@@ -199,3 +202,44 @@ def test_a_resolver_sent_to_a_worker_reports_to_the_findings_it_is_given() -> No
     assert made.attributes.equals(resolver.resolve(source, Findings()).attributes)
     assert rules(given) == {"height-by-default": 1}
     assert not rules(own)
+
+
+def shaped(low: list[float | None], high: float) -> FeatureBatch:
+    """Footprints of which those with a lowest point have a shape of their own."""
+    triangles = np.array([[0, 1, 2]], dtype=np.uint32)
+    records = [
+        None
+        if z is None
+        else encode_mesh(
+            FeatureMesh(
+                np.array([[113.3, 31.7, z], [113.3001, 31.7, z], [113.3, 31.7, high]]),
+                triangles,
+                np.zeros(1, dtype=np.uint8),
+            )
+        )
+        for z in low
+    ]
+    plain = batch(height=[7.0] * len(low))
+    return plain.with_column(MESH_COLUMN, pa.array(records, pa.large_binary()))
+
+
+def test_a_shape_of_its_own_brings_base_and_height_among_footprints_that_are_extruded() -> None:
+    made, findings = resolve(shaped([10.0, None, 12.0], 12.0), terrain="dem", ground=slope)
+    assert made.ids.tolist() == [100, 101, 102]
+    assert made.column(BASE_COLUMN).tolist() == [10.0, 33.25, 12.0]
+    assert made.column(HEIGHT_COLUMN).tolist() == [2.0, 7.0, 0.1]
+    assert made.column(SKIRT_COLUMN).tolist() == [0.0, 2.25, 0.0]
+    assert made.column(HEIGHT_SOURCE_COLUMN).tolist() == ["shape", "field", "shape"]
+    assert rules(findings)["shape-off-ground"] == 2
+
+
+def test_an_override_wins_over_the_terrain_and_walls_still_reach_the_ground() -> None:
+    source = batch(编码=["A-1", "A-2"], height=[10.0, 10.0])
+    findings = Findings()
+    columns = find_columns(source.attributes.column_names, options(), "a.shp")
+    said = (Override.from_table({"match": {"编码": "A-1"}, "base": 40, "roof": 60}),)
+    resolver = HeightResolver(columns, RULE, ELLIPSOIDAL, slope, None, "a.shp", findings, said)
+    made = resolver(source)
+    assert made.column(BASE_COLUMN).tolist() == [40.0, 33.25]
+    assert made.column(HEIGHT_COLUMN).tolist() == [20.0, 10.0]
+    assert made.column(SKIRT_COLUMN).tolist() == [6.75, 2.25]
