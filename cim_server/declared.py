@@ -41,6 +41,7 @@ _DECLARED: dict[str, Any] = {
         str | None, typer.Option(help="Column that identifies features, for later updates.")
     ],
     "height_mode": TextOption,
+    "min_height_mode": TextOption,
     "bad_heights": TextOption,
     "min_zoom": ZoomOption,
     "max_zoom": ZoomOption,

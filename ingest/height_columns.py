@@ -17,6 +17,12 @@ from tiling.errors import FieldInvalid
 Floats = NDArray[np.float64]
 
 HEIGHT_NAMES = ("height", "building:height", "height_m", "bldg_height", "楼高", "建筑高度", "高度")
+# Names that leave no doubt that a height above ground is meant.
+CLEAR_NAMES = ("building:height", "height_m", "bldg_height", "楼高", "建筑高度")
+# Known only where the kind is: elsewhere they may be anything.
+LOOSE_NAMES = ("h", "高")
+# Taken where nothing else is a height, and something says where the ground is.
+ELEVATION_NAMES = ("高程", "标高", "elevation", "elev")
 ROOF_NAMES = ("楼栋高", "楼顶高", "楼顶高程", "屋顶高程", "roof_elevation", "roof_elev")
 GROUND_NAMES = ("地面高", "地面高程", "base_elevation", "ground_elevation", "ground_elev")
 PART_BASE_NAMES = ("min_height", "building:min_height")
@@ -43,6 +49,7 @@ class HeightColumns:
         part_base: height above ground at which a building part begins.
         floors: number of storeys.
         evidence: how this was decided, for the report.
+        part_base_absolute: whether `part_base` is an elevation.
     """
 
     height: str | None
@@ -51,15 +58,25 @@ class HeightColumns:
     part_base: str | None
     floors: str | None
     evidence: str
+    part_base_absolute: bool = False
 
     @property
     def uses_datum(self) -> bool:
         """Whether any elevation (not only heights above ground) enters."""
-        return self.ground is not None or (self.roof is not None and self.height is None)
+        elevations = self.roof is not None and self.height is None
+        return self.ground is not None or elevations or self.part_base_absolute
 
 
-def find_columns(names: Sequence[str], options: IngestOptions, source: str) -> HeightColumns:
+def find_columns(
+    names: Sequence[str], options: IngestOptions, source: str, loose: bool = False
+) -> HeightColumns:
     """Decide which columns hold what, from the options or from well-known names.
+
+    Args:
+        names: of the source's columns.
+        options: what was declared.
+        source: for messages.
+        loose: whether names count that mean a height only because these are buildings.
 
     Raises:
         FieldInvalid: a column named in the options does not exist, or the mode contradicts them.
@@ -84,6 +101,10 @@ def find_columns(names: Sequence[str], options: IngestOptions, source: str) -> H
     floors = named("--floors-field", options.floors_field) or known(FLOORS_NAMES)
     declared = height is not None
     height = height or known(HEIGHT_NAMES)
+    if loose and height is None and roof is None:
+        height = known(LOOSE_NAMES)
+        if floors is None and (ground is not None or options.terrain is not None):
+            height = height or known(ELEVATION_NAMES)
     if options.height_mode == "absolute" and declared:
         roof, height = height, None
     elif options.height_mode == "absolute":

@@ -216,7 +216,10 @@ class HeightResolver:
         base = np.where(told, declared, base)
         top = self._declared_height(said, base, separation)
         height, origin = self._height(batch, read, top, base, separation, findings)
-        part = np.where(np.isfinite(read["part_base"]), np.maximum(read["part_base"], 0.0), 0.0)
+        begins = read["part_base"]
+        if self.columns.part_base_absolute:
+            begins = begins + separation - base
+        part = np.where(np.isfinite(begins), np.maximum(begins, 0.0), 0.0)
         above = part < height  # a part that begins above its own top says nothing useful
         findings.add(
             "part-base-above-top",

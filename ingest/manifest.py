@@ -53,6 +53,7 @@ class IngestOptions:
         key: column that identifies features over time, so that a later ingest can update them.
         height_mode: whether the height column is a height (relative) or a roof elevation
             (absolute).
+        min_height_mode: whether building parts begin at a height above ground or at an elevation.
         bad_heights: what to do with null, NaN, zero, negative or absurd heights. By default
             missing ones get a default from the style rule, and impossible ones are refused.
         terrain: id of a terrain asset on which buildings stand.
@@ -82,6 +83,7 @@ class IngestOptions:
     floors_field: str | None = None
     key: str | None = None
     height_mode: HeightMode | None = None
+    min_height_mode: HeightMode | None = None
     bad_heights: BadHeights | None = None
     min_zoom: int | None = None
     max_zoom: int | None = None
@@ -104,6 +106,10 @@ class IngestOptions:
             raise ConfigError(f"--kind {self.kind!r} is not one of {', '.join(KINDS)}")
         if self.height_mode not in (None, *get_args(HeightMode)):
             raise ConfigError(f"--height-mode {self.height_mode!r} is not relative or absolute")
+        if self.min_height_mode not in (None, *get_args(HeightMode)):
+            raise ConfigError(
+                f"--min-height-mode {self.min_height_mode!r} is not relative or absolute"
+            )
         if self.bad_heights not in (None, *get_args(BadHeights)):
             raise ConfigError(f"--bad-heights {self.bad_heights!r} is not refuse, default or drop")
         if not self.sources:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ingest.height_columns import HeightColumns, find_columns
+from ingest.height_plan import Sources, decide_columns
 from ingest.location import check_location, crs_missing
 from ingest.manifest import IngestOptions, Kind
 from ingest.readers import open_source
 from ingest.readers.base import LayerInfo, ReadOptions, SourceInfo
 from ingest.readers.tileset import single_tileset
 from tiling.areas import parse_area
-from tiling.batches import LAYER_COLUMN
 from tiling.crs import TILE_REF, SpatialRef
 from tiling.errors import (
     ConfigError,
@@ -298,6 +298,7 @@ def _told_to_be_buildings(options: IngestOptions) -> str | None:
         "--base-field": options.base_field,
         "--floors-field": options.floors_field,
         "--height-mode": options.height_mode,
+        "--min-height-mode": options.min_height_mode,
         "--bad-heights": options.bad_heights,
         "--terrain": options.terrain,
     }
@@ -340,58 +341,22 @@ def _decide_heights(plan: Plan, refusals: list[SourceError]) -> Plan:
     if plan.imported:
         return plan
     if plan.kind == "buildings":
-        try:
-            columns = _height_columns(plan)
-        except FieldInvalid as error:
-            refusals.append(error)
+        sources = Sources(plan.options, plan.sources, plan.layers, plan.read_options)
+        options, columns = decide_columns(sources, plan.findings, refusals)
+        if columns is None:
             return plan
-        _check_overrides(plan, refusals)
         shaped = any(layer.extra.get("mesh") for layer in plan.layers)
         elevations = any(
             name in ("base", "roof")
-            for each in plan.options.feature_overrides()
+            for each in options.feature_overrides()
             for name, _ in each.numbers
         )
-        if plan.options.terrain is None or columns.uses_datum or shaped or elevations:
+        if options.terrain is None or columns.uses_datum or shaped or elevations:
             _need_vertical(plan, refusals)
-        plan.findings.add("height-columns", "info", columns.evidence)
-        return replace(plan, columns=columns)
+        return replace(plan, options=options, columns=columns)
     if plan.kind == "terrain":
         _need_vertical(plan, refusals)
     return plan
-
-
-def _height_columns(plan: Plan) -> HeightColumns:
-    found = [
-        find_columns([f.name for f in layer.fields], plan.options, str(info.path))
-        for info, layer in zip(plan.sources, plan.layers, strict=True)
-    ]
-    for info, columns in zip(plan.sources, found, strict=True):
-        if columns != found[0]:
-            raise FieldInvalid(
-                f"its heights are {columns.evidence}, those of {plan.sources[0].path.name} are "
-                f"{found[0].evidence}",
-                source=info.path,
-                remedy="name the columns alike in all sources, or ingest the sources as assets "
-                "of their own",
-            )
-    return found[0]
-
-
-def _check_overrides(plan: Plan, refusals: list[SourceError]) -> None:
-    overrides = plan.options.feature_overrides()
-    for info, layer in zip(plan.sources, plan.layers, strict=True):
-        names = [f.name for f in layer.fields]
-        missing = {name for each in overrides for name, _ in each.match} - {*names, LAYER_COLUMN}
-        if missing:
-            refusals.append(
-                FieldInvalid(
-                    f"there is no column {sorted(missing)[0]!r}, which an override of the "
-                    f"manifest names; it has: {', '.join(names)}",
-                    source=info.path,
-                    remedy="name features by columns that they have: match = {...}",
-                )
-            )
 
 
 def _need_vertical(plan: Plan, refusals: list[SourceError]) -> None:

@@ -109,7 +109,7 @@ def test_a_layer_of_an_exotic_type_is_refused_for_its_type(cim_here: Any) -> Non
 
 
 def test_a_refused_ingest_leaves_no_scratch(tmp_path: Path, cim_here: Any) -> None:
-    source = squares(tmp_path / "高.geojson", *HERE[:2], height=["十米", "九米"])
+    source = squares(tmp_path / "高.geojson", *HERE[:2], height=[-10, 9])
     data = tmp_path / "data"
     done = cim_here("ingest", source, "--id", "x", "--kind", "buildings", *V, "--data", data)
     assert done.code == 3
