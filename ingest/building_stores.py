@@ -14,7 +14,9 @@ import shapely
 from numpy.typing import NDArray
 
 from catalog.feature_index import CODE_NAMES, NAME_NAMES, FeatureIndexWriter, field_among
+from ingest.quality.duplicates import note_duplicates
 from tiling.batches import BASE_COLUMN, HEIGHT_COLUMN, FeatureBatch
+from tiling.findings import Findings
 from tiling.formats.geoparquet import write_sorted
 from tiling.tilers.extsort import Spool
 from tiling.tilers.quadtree import BASE_LEVEL, DEEPEST_LEVEL
@@ -41,15 +43,19 @@ def write_index(
     code: str | None,
     name: str | None,
     cells: NDArray[np.uint64] | None,
-) -> None:
-    """Write the feature index of a spool.
+) -> Findings:
+    """Write the feature index of a spool; the one pass in which all features meet.
 
     Args:
         spool_folder: of the sorted spool; None: there are no features.
         path: the file to make.
         code, name: columns that hold them; None: features have none.
         cells: the base cells that it replaces in older indices; None: it is the whole.
+
+    Returns:
+        what is seen only there: duplicates.
     """
+    findings = Findings()
     # What a run that was killed left of it.
     path.unlink(missing_ok=True)
     writer = FeatureIndexWriter(path)
@@ -57,10 +63,12 @@ def write_index(
         if spool_folder is not None:
             for keys, batch in Spool(spool_folder).chunks(_INDEX_ROWS):
                 writer.add(index_rows(keys, batch, code, name))
+                note_duplicates(batch, findings)
         writer.finish(cells)
     except BaseException:
         writer.abort()
         raise
+    return findings
 
 
 def index_rows(

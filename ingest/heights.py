@@ -35,6 +35,7 @@ from tiling.geoid import VerticalDatum
 from tiling.meshes import mesh_heights
 
 MISMATCH_M = 0.5
+LOW_M = 0.5
 # A shape of its own that stands farther than this from the terrain is reported.
 OFF_GROUND_M = 5.0
 MIN_SHAPE_M = 0.1
@@ -301,6 +302,14 @@ class HeightResolver:
         impossible = ~unknown & ((height < 0) | (height > self.rule.max_m))
         self._judge(batch, height, unknown, impossible, findings)
         replace = unknown | impossible
+        low = ~replace & (height < LOW_M)
+        findings.add(
+            "height-low",
+            "warning",
+            f"lower than {LOW_M:g} m: hardly a building; kept as it is",
+            int(low.sum()),
+            batch.ids[low].tolist(),
+        )
         if not replace.any():
             return height, origin
         if self.policy == "drop":

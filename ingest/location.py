@@ -18,9 +18,11 @@ from ingest.readers.base import LayerInfo, ReadOptions
 from tiling.areas import check_area, explain
 from tiling.bounds import Region
 from tiling.crs import TILE_REF, SpatialRef, transform_points
-from tiling.errors import CrsMissing, OutsideArea
+from tiling.errors import CrsMissing, GeometryInvalid, OutsideArea
 
 _SAMPLES = 5
+# Web maps end there too.
+MAX_LATITUDE_DEG = 85.0
 Corners = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -68,6 +70,39 @@ def check_batch(
     outside = _outside(x, y, area)
     if outside.any():
         raise _strays(path, ids[outside], len(ids), area, (x, y), outside)
+
+
+def check_reach(geometry: NDArray[np.object_], ids: NDArray[np.int64], path: Path) -> None:
+    """Check that buildings lie where tiles can hold them.
+
+    Args:
+        geometry: (N,) polygons, lon/lat degrees.
+        ids: ordinals in the source.
+        path: the source.
+
+    Raises:
+        GeometryInvalid: some reach across the antimeridian, or lie near a pole.
+    """
+    west, south, east, north = shapely.bounds(geometry).T
+    for bad, problem, remedy in (
+        (
+            (east - west > 180) | (east > 180) | (west < -180),
+            "reach across the antimeridian (180° of longitude)",
+            "cut them there: what lies on either side is a feature of its own",
+        ),
+        (
+            (north > MAX_LATITUDE_DEG) | (south < -MAX_LATITUDE_DEG),
+            f"lie beyond {MAX_LATITUDE_DEG:g}° of latitude",
+            "remove them: cells of tiles have no width at the poles",
+        ),
+    ):
+        if bad.any():
+            named = ", ".join(map(str, ids[bad][:_SAMPLES].tolist()))
+            raise GeometryInvalid(
+                f"{int(bad.sum())} buildings {problem}: features {named} (counted from 0)",
+                source=path,
+                remedy=remedy,
+            )
 
 
 def crs_missing(path: Path, layer: LayerInfo, area: Region) -> CrsMissing:

@@ -7,7 +7,7 @@ against the laws of their kind. `MAKERS` is the registry.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -106,10 +106,9 @@ def make_buildings(making: Making) -> Made:
     names = prepared.spool.schema().names
     code, name = code_column(names, options.key), name_column(names)
     parquet, index = making.folder / "features.parquet", making.folder / "index.db"
-    beside = [
-        making.executor.submit(write_features, folder, parquet, None),
-        making.executor.submit(write_index, folder, index, code, name, None),
-    ]
+    features = making.executor.submit(write_features, folder, parquet, None)
+    indexing = making.executor.submit(write_index, folder, index, code, name, None)
+    beside: list[Future[Any]] = [features, indexing]
     tiler = BuildingsTiler(
         key=options.key, **_given(min_level=options.min_zoom, max_level=options.max_zoom)
     )
@@ -123,8 +122,8 @@ def make_buildings(making: Making) -> Made:
         wait(beside)
     with making.report.step("features"):
         making.progress.begin("features")
-        for job in beside:
-            job.result()
+        features.result()
+        making.report.findings.merge(indexing.result())
     info = _with(info, code_field=code, name_field=name)
     with making.report.step("check"):
         making.progress.begin("check")

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
 
-from ingest.location import check_batch
+from ingest.location import check_batch, check_reach
 from ingest.plan import Plan
 from ingest.quality import BEFORE_REFRAMING, RULES, apply_rules
 from ingest.readers import open_source
@@ -295,6 +295,8 @@ def _cleaned(
         batch, record = reframe(batch, TILE_REF.with_vertical(None), piece.source)
         shift = record.to_json()
         check_batch(batch.geometry, batch.ids - piece.offset, work.area, piece.source)
+        if work.kind == "buildings":
+            check_reach(batch.geometry, batch.ids - piece.offset, piece.source)
     if piece.layer is not None:
         name = pa.array([piece.layer] * len(batch), type=pa.string())
         batch = batch.with_column(LAYER_COLUMN, name)

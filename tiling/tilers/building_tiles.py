@@ -32,7 +32,7 @@ from tiling.formats.primitive import Grid, Primitive
 from tiling.formats.tile_reading import decode_tile
 from tiling.meshes import mesh_nbytes
 from tiling.tilers.generalise import generalise
-from tiling.tilers.massing import extrude_tile, grid_at, prism_tile, vertex_counts
+from tiling.tilers.massing import extrude_counted, grid_at, prism_tile, vertex_counts
 from tiling.tilers.mesh_tile import mesh_extent, mesh_primitives
 from tiling.tilers.pipeline import Tile, compress
 from tiling.tilers.prisms import Prisms, prisms_of
@@ -91,6 +91,7 @@ class Built:
         tiles: encoded tiles.
         content: the same tiles as the tree sees them.
         leaves: how many of them hold full detail, and the bytes of those.
+        inset: walls and roofs that were set apart from others in their plane.
     """
 
     tiles: list[Tile] = field(default_factory=list)
@@ -99,6 +100,7 @@ class Built:
     triangles: int = 0
     leaf_nbytes: int = 0
     nbytes: int = 0
+    inset: int = 0
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of the tiles as JSON."""
@@ -108,6 +110,7 @@ class Built:
             "triangles": self.triangles,
             "leaf_nbytes": self.leaf_nbytes,
             "nbytes": self.nbytes,
+            "inset": self.inset,
         }
 
 
@@ -170,7 +173,8 @@ def _fits(batch: FeatureBatch, settings: TileSettings) -> bool:
 def _build_leaf(
     cell: TileCoord, batch: FeatureBatch, settings: TileSettings, built: Built
 ) -> Prisms:
-    grid, primitives = _leaf_content(batch)
+    grid, primitives, inset = _leaf_content(batch)
+    built.inset += inset
     table = plain(
         batch.attributes.drop_columns(
             [name for name in _HIDDEN if name in batch.attributes.column_names]
@@ -183,13 +187,13 @@ def _build_leaf(
     return prisms_of(grid, primitives, batch.ids, np.ones(len(batch), dtype=np.int64))
 
 
-def _leaf_content(batch: FeatureBatch) -> tuple[Grid, list[Primitive]]:
+def _leaf_content(batch: FeatureBatch) -> tuple[Grid, list[Primitive], int]:
     base, height = batch.column(BASE_COLUMN), batch.column(HEIGHT_COLUMN)
     names = batch.attributes.column_names
     skirt = batch.column(SKIRT_COLUMN) if SKIRT_COLUMN in names else np.zeros(len(batch))
     if MESH_COLUMN not in names or batch.attributes.column(MESH_COLUMN).null_count == len(batch):
-        grid, primitive = extrude_tile(batch.geometry, base, height, skirt)
-        return grid, [primitive]
+        grid, primitive, inset = extrude_counted(batch.geometry, base, height, skirt)
+        return grid, [primitive], inset
     meshes = batch.attributes.column(MESH_COLUMN)
     own = np.asarray(meshes.is_valid().to_numpy())
     lonlat, low, high = mesh_extent(meshes)
@@ -200,8 +204,9 @@ def _leaf_content(batch: FeatureBatch) -> tuple[Grid, list[Primitive]]:
         high = max(high, float((base + height)[plain_rows].max()))
     grid = grid_at(np.concatenate([lonlat, corners]), low, high)
     primitives = mesh_primitives(meshes, np.flatnonzero(own), grid)
+    inset = 0
     if len(plain_rows):
-        _, primitive = extrude_tile(
+        _, primitive, inset = extrude_counted(
             batch.geometry[plain_rows],
             base[plain_rows],
             height[plain_rows],
@@ -210,7 +215,7 @@ def _leaf_content(batch: FeatureBatch) -> tuple[Grid, list[Primitive]]:
         )
         rows = plain_rows.astype(np.uint32)[primitive.feature_ids]
         primitives.append(replace(primitive, feature_ids=rows))
-    return grid, primitives
+    return grid, primitives, inset
 
 
 def build_parent(

@@ -160,6 +160,12 @@ class BuildingsTiler:
         facts = [fact for step in _steps(folder, keys, settings, run) for fact in step]
         levels = grow(content_tiles(facts))
         bind(levels, run.writer, settings)
+        run.findings.add(
+            "coplanar-set-apart",
+            "info",
+            "walls and roofs in one plane with others were set apart, so that they do not flicker",
+            sum(fact["inset"] for fact in facts),
+        )
         return _info(levels, facts, schema, settings)
 
 
