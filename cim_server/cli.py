@@ -16,6 +16,7 @@ import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,6 +50,22 @@ DataOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DEFAULT_DATA = Path("data")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cim-server {metadata.version('cim-server')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """城市信息模型核心 — city information model core."""
 
 
 def _emit(value: Any) -> None:

@@ -135,9 +135,13 @@ def find_columns(
 def number_column(batch: FeatureBatch, name: str, source: str) -> Floats:
     """Return a column as (N,) float64, null as NaN; text is taken when all of it is numbers.
 
+    A column that other sources of the asset have, and this one has not, is null.
+
     Raises:
         FieldInvalid: the column holds something that is no number.
     """
+    if name not in batch.attributes.column_names:
+        return np.full(len(batch), np.nan)
     column = batch.attributes.column(name)
     kind = column.type
     if pa.types.is_dictionary(kind):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from tiling.findings import Findings
 # Rows of all sources together that are looked at.
 SAMPLE_ROWS = 20_000
 _SAMPLE_NBYTES = 4 << 20
+_OPTIONS = ("height_field", "roof_field", "base_field", "floors_field")
 _ROLES = ("height", "roof", "ground", "part_base", "floors")
 _MEANING = {"relative": "heights above ground", "absolute": "elevations"}
 
@@ -126,20 +129,28 @@ def _part_mode(
 
 
 def _common_columns(sources: Sources) -> HeightColumns:
-    found = [
-        find_columns([f.name for f in layer.fields], sources.options, str(info.path), loose=True)
-        for info, layer in zip(sources.infos, sources.layers, strict=True)
-    ]
-    for info, columns in zip(sources.infos, found, strict=True):
-        if columns != found[0]:
-            raise FieldInvalid(
-                f"its heights are {columns.evidence}, those of {sources.infos[0].path.name} are "
-                f"{found[0].evidence}",
-                source=info.path,
-                remedy="name the columns alike in all sources, or ingest the sources as assets "
-                "of their own",
-            )
-    return found[0]
+    """Return what all sources together have; one may lack a column, none may mean another."""
+    names = [[field.name for field in layer.fields] for layer in sources.layers]
+    found = []
+    for info, some in zip(sources.infos, names, strict=True):
+        lacking: dict[str, Any] = {
+            option: None for option in _OPTIONS if getattr(sources.options, option) not in some
+        }
+        options = replace(sources.options, **lacking)
+        found.append(find_columns(some, options, str(info.path), loose=True))
+    for role in _ROLES:
+        said = Counter(name for columns in found if (name := getattr(columns, role)))
+        for info, columns in zip(sources.infos, found, strict=True):
+            name = getattr(columns, role)
+            if name is not None and name != (usual := said.most_common(1)[0][0]):
+                raise FieldInvalid(
+                    f"its {role} is in {name!r}, that of other sources in {usual!r}",
+                    source=info.path,
+                    remedy="name the columns alike in all sources, or ingest the sources as "
+                    "assets of their own",
+                )
+    every = list(dict.fromkeys(name for some in names for name in some))
+    return find_columns(every, sources.options, str(sources.infos[0].path), loose=True)
 
 
 def _sample(sources: Sources, columns: HeightColumns) -> dict[str, Floats]:
@@ -153,7 +164,8 @@ def _sample(sources: Sources, columns: HeightColumns) -> dict[str, Floats]:
             continue
         left = -(-SAMPLE_ROWS // len(sources.infos))
         with open_source(info.path, sources.read_options(index)) as reader:
-            batches = reader.batches(columns=wanted, max_nbytes=_SAMPLE_NBYTES)
+            here = [name for name in wanted if any(name == f.name for f in layer.fields)]
+            batches = reader.batches(columns=here, max_nbytes=_SAMPLE_NBYTES)
             while left > 0 and (batch := next(batches, None)) is not None:
                 batch = batch.take(np.arange(min(left, len(batch))))
                 left -= len(batch)
@@ -168,15 +180,14 @@ def _sample(sources: Sources, columns: HeightColumns) -> dict[str, Floats]:
 
 def _check_overrides(sources: Sources, refusals: list[SourceError]) -> None:
     overrides = sources.options.feature_overrides()
-    for info, layer in zip(sources.infos, sources.layers, strict=True):
-        names = [f.name for f in layer.fields]
-        missing = {name for each in overrides for name, _ in each.match} - {*names, LAYER_COLUMN}
-        if missing:
-            refusals.append(
-                FieldInvalid(
-                    f"there is no column {sorted(missing)[0]!r}, which an override of the "
-                    f"manifest names; it has: {', '.join(names)}",
-                    source=info.path,
-                    remedy="name features by columns that they have: match = {...}",
-                )
+    names = dict.fromkeys(f.name for layer in sources.layers for f in layer.fields)
+    missing = {name for each in overrides for name, _ in each.match} - {*names, LAYER_COLUMN}
+    if missing:
+        refusals.append(
+            FieldInvalid(
+                f"there is no column {sorted(missing)[0]!r}, which an override of the "
+                f"manifest names; it has: {', '.join(names)}",
+                source=sources.infos[0].path,
+                remedy="name features by columns that they have: match = {...}",
             )
+        )

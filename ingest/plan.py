@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ingest.common_columns import note_differences
 from ingest.height_columns import HeightColumns, find_columns
 from ingest.height_plan import Sources, decide_columns
 from ingest.location import check_location, crs_missing
@@ -182,8 +183,11 @@ def make_plan(options: IngestOptions) -> Plan:
         for info, layer in zip(sources, layers, strict=True)
     )
     plan = Plan(options, sources, layers, kind, evidence, refs, assumed, findings=findings)
+    if sources[0].kind == "vector":
+        note_differences(layers, [info.path.name for info in sources], findings)
     plan = _decide_heights(plan, refusals)
     for index in range(len(sources)):
+        _check_key(plan, index, refusals)
         _check_layer(plan, index, refusals)
     return replace(plan, refusals=tuple(refusals))
 
@@ -381,6 +385,35 @@ def _need_vertical(plan: Plan, refusals: list[SourceError]) -> None:
                     "one datum for all with --vertical",
                 )
             )
+
+
+def _check_key(plan: Plan, index: int, refusals: list[SourceError]) -> None:
+    key, source = plan.options.key, plan.sources[index].path
+    names = [field.name for field in plan.layers[index].fields]
+    if key is None:
+        return
+    if plan.kind != "buildings" or plan.imported:
+        remedy = "leave --key out: it is for buildings that are made here"
+        what = "finished 3D Tiles" if plan.imported else f"{plan.kind} assets"
+        refusals.append(FieldInvalid(f"{what} have no key", source=source, remedy=remedy))
+    elif key not in names:
+        remedy = "choose one of its columns: " + ", ".join(names)
+        refusals.append(FieldInvalid(f"there is no column {key!r}", source=source, remedy=remedy))
+    elif (here := _is_text(plan, index, key)) != (there := _is_text(plan, 0, key)):
+        words = {True: "text", False: "numbers"}
+        refusals.append(
+            FieldInvalid(
+                f"its keys in {key!r} are {words[here]}, those of "
+                f"{plan.sources[0].path.name} {words[there]}",
+                source=source,
+                remedy="give all sources keys of one type: 007 as text is another key than 7",
+            )
+        )
+
+
+def _is_text(plan: Plan, index: int, column: str) -> bool:
+    kinds = {field.name: field.type for field in plan.layers[index].fields}
+    return "string" in kinds.get(column, "string")
 
 
 def _check_layer(plan: Plan, index: int, refusals: list[SourceError]) -> None:

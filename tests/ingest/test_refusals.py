@@ -183,3 +183,16 @@ def test_footprints_with_heights_are_buildings_though_they_carry_a_division_code
     districts = squares(tmp_path / "区.geojson", *HERE, adcode=codes)
     assert cim_here("plan", houses, *V, "--json").json()["kind"] == "buildings"
     assert cim_here("plan", districts, "--json").json()["kind"] == "divisions"
+
+
+def test_a_key_that_no_column_holds_is_refused_with_the_columns_there_are(
+    tmp_path: Path, cim_here: Any
+) -> None:
+    houses = squares(tmp_path / "楼.geojson", *HERE, 楼高=[9.0] * 5, 编码=list("甲乙丙丁戊"))
+    done = cim_here("plan", houses, *V, "--key", "编号")
+    assert done.code == 3
+    assert "'编号'" in done.err and "编码" in done.err
+    assert cim_here("plan", houses, *V, "--key", "编码").code == 0
+    done = cim_here("plan", houses, "--kind", "vector", "--key", "编码")
+    assert done.code == 3
+    assert "have no key" in done.err

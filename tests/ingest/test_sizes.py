@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -108,17 +107,6 @@ def test_shapes_of_their_own_over_one_footprint_are_no_duplicates() -> None:
     same = np.repeat(boxes([(9, 9)]), 3)
     note_duplicates(batch(same, **{MESH_COLUMN: own}), findings)
     assert not list(findings)
-
-
-def test_the_rules_take_some_microseconds_a_feature() -> None:
-    made = batch(boxes(np.full((100_000, 2), 10.0) + np.arange(100_000)[:, None] % 7))
-    best = np.inf
-    for _ in range(3):
-        start = time.process_time()
-        for rule in (slivers, huge_outlines, note_duplicates):
-            rule(made, Findings())
-        best = min(best, time.process_time() - start)
-    assert best / len(made) < 6e-6
 
 
 def test_a_report_tells_of_duplicates_low_buildings_and_walls_in_one_plane(

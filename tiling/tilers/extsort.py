@@ -10,9 +10,9 @@ size of the runs nor who wrote them shows in the result.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -177,13 +177,16 @@ class Spool:
         return np.concatenate(parts).view(np.int64) if parts else np.empty(0, dtype=np.int64)
 
     def schema(self) -> pa.Schema:
-        """Return the attributes' schema over all runs."""
+        """Return the attributes' schema over all runs; every batch has it."""
+        return pa.schema([field for field in self._schema if field.name not in (_ID, _GEOMETRY)])
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
         schemas = []
         for i in range(len(self._index)):
             with pa.OSFile(str(_run(self.folder, i))) as file:
                 schemas.append(pa.ipc.open_file(file).schema)
-        schema = pa.unify_schemas(schemas, promote_options="permissive")
-        return pa.schema([field for field in schema if field.name not in (_ID, _GEOMETRY)])
+        return common_schema(schemas)
 
     def gather(self, low: int, high: int) -> tuple[NDArray[np.uint64], FeatureBatch]:
         """Return the features with ``low <= key < high``, ordered by (key, id).
@@ -203,7 +206,7 @@ class Spool:
             raise ValueError(f"the spool {self.folder} is empty")
         if not tables:
             tables, keys = [self._rows(0, 0, 0)], [self._index[0][0, :0]]
-        table = pa.concat_tables(tables, promote_options="permissive")
+        table = pa.concat_tables([_conform(table, self._schema) for table in tables])
         found = np.concatenate(keys)
         if len(tables) > 1:
             order = np.lexsort((_values(table.column(_ID)), found))
@@ -239,6 +242,39 @@ class Spool:
 def open_spool(folder: Path) -> Spool:
     """Open a finished spool once a process."""
     return Spool(folder)
+
+
+def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return the columns of all schemas, each in a type that holds its values in every one."""
+    kinds: dict[str, pa.DataType] = {}
+    for field in (field for schema in dict.fromkeys(schemas) for field in schema):
+        known = kinds.get(field.name, field.type)
+        kinds[field.name] = common_type(known, field.type)
+    return pa.schema(list(kinds.items()))
+
+
+def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Return the type that holds the values of both: text where nothing narrower does."""
+    if one.equals(other):
+        return one
+    both = [pa.schema([("", one)]), pa.schema([("", other)])]
+    try:
+        return pa.unify_schemas(both, promote_options="permissive").field(0).type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return pa.string()
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    if table.schema.equals(schema):
+        return table
+    here = set(table.column_names)
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in here
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def _values(column: pa.ChunkedArray) -> NDArray[Any]:
