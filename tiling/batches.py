@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -137,5 +137,77 @@ class ElevationSource(Protocol):
 
         Returns:
             (N,) float64 metres in ``ref.vertical``; NaN where there is no data.
+        """
+        ...
+
+
+class Lattice(NamedTuple):
+    """Nodes of a regular grid: (i, j) lies at ``west + i * step, south + j * step``, degrees.
+
+    Attributes:
+        west_deg, south_deg: the first node.
+        step_deg: 180 / 2**level / cells of a tile of a level, exact in binary.
+        columns, rows: numbers of nodes.
+    """
+
+    west_deg: float
+    south_deg: float
+    step_deg: float
+    columns: int
+    rows: int
+
+
+class TerrainSource(Protocol):
+    """Ellipsoidal heights on any lattice; picklable, opens files when asked.
+
+    The law of a source: the height of a node is a pure function of its place and of the step, never
+    of the window it is asked in, bit for bit. Coarse steps may be read from coarse overviews.
+
+    Attributes:
+        extent: lon/lat degrees of the data's outer edges; range of its ellipsoidal heights.
+        coverage: the same for every sheet.
+        resolution_deg: size of the finest pixel, degrees.
+    """
+
+    @property
+    def extent(self) -> Region:
+        """The place."""
+        ...
+
+    @property
+    def coverage(self) -> tuple[Region, ...]:
+        """The places of the sheets."""
+        ...
+
+    @property
+    def resolution_deg(self) -> float:
+        """The size of a pixel."""
+        ...
+
+    def heights(self, lattice: Lattice) -> NDArray[np.float64]:
+        """Return the heights of the nodes of a lattice within -180 .. 180 and -90 .. 90 degrees.
+
+        Returns:
+            (rows, columns) float64 ellipsoidal metres, row 0 the southernmost; NaN where void.
+        """
+        ...
+
+
+@runtime_checkable
+class PixelSource(Protocol):
+    """A source that can also name its own pixels: what meshes are measured against."""
+
+    def pixels(
+        self, region: Region, limit: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return pixels inside a region, on an even stride when there are more than a limit.
+
+        Args:
+            region: degrees.
+            limit: about how many at most.
+
+        Returns:
+            (N,) longitudes and latitudes of centres in degrees, and (N,) ellipsoidal heights,
+            metres; pixels without data are left out.
         """
         ...
