@@ -129,29 +129,63 @@ def extrude_counted(
     chosen, feet, tops = _positions(outlines.lonlat, low[feature], high[feature], grid)
     moved = insets(_rounded(feet), _rounded(tops), outlines.ring_start, outlines.polygon_start)
     if moved.faces:
-        inwards = _bearable(tops[:, :2], moved.inwards, outlines.ring_start)
+        inwards = _bearable(tops[:, :2], moved.inwards, outlines)
         feet[:, :2] += inwards
         tops[:, :2] += inwards
         tops[:, 2] -= moved.down
     rings = GridRings(
         *snap(_rounded(feet), _rounded(tops), outlines.ring_start, outlines.polygon_start)
     )
+    both = np.concatenate([rings.low, rings.high])
+    assert ((both >= 0) & (both <= GRID_CELLS)).all(), "a position would wrap around"
     buried = skirt_m[outlines.owner] > 0
     return Extrusion(chosen, _primitive(rings, outlines, buried), moved.faces)
 
 
 def _bearable(
-    points: NDArray[np.float64], inwards: NDArray[np.float64], ring_start: NDArray[np.int64]
+    points: NDArray[np.float64], inwards: NDArray[np.float64], outlines: Outlines
 ) -> NDArray[np.float64]:
-    """Return how far points move: not at all in a ring that would lose most of its area.
+    """Return how far points move: not at all in a polygon that would lose its shape.
 
-    What is thinner than the step keeps its outline, and may flicker, rather than be gone.
+    What is thinner than the step keeps its outline, and may flicker, rather than fold over, lose
+    most of its area, or reach out of its own box (and so, maybe, of the grid).
     """
-    before = _double_areas(np.rint(points), ring_start)
-    after = _double_areas(np.rint(points + inwards), ring_start)
-    ring = np.repeat(np.arange(len(before)), np.diff(ring_start))
-    kept = after * np.sign(before) > np.abs(before) / 2
-    return np.where(kept[ring][:, None], inwards, 0.0)
+    moved = np.rint(points + inwards)
+    plan = np.rint(points)
+    ring = np.repeat(np.arange(len(outlines.ring_start) - 1), np.diff(outlines.ring_start))
+    polygon = np.repeat(np.arange(len(outlines.owner)), np.diff(outlines.polygon_start))
+    before = _double_areas(plan, outlines.ring_start)
+    after = _double_areas(moved, outlines.ring_start)
+    kept = np.ones(len(outlines.owner), dtype=bool)
+    kept[polygon[after * np.sign(before) <= np.abs(before) / 2]] = False
+    first = outlines.ring_start[outlines.polygon_start[:-1]]
+    of_point = polygon[ring]
+    low = np.minimum.reduceat(plan, first)[of_point]
+    high = np.maximum.reduceat(plan, first)[of_point]
+    kept[of_point[((moved < low) | (moved > high)).any(axis=1)]] = False
+    touched = np.zeros(len(kept), dtype=bool)
+    touched[of_point[inwards.any(axis=1)]] = True
+    kept &= ~touched | _are_simple(moved, outlines, touched & kept)
+    return np.where(kept[of_point][:, None], inwards, 0.0)
+
+
+def _are_simple(
+    points: NDArray[np.float64], outlines: Outlines, asked: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return which of the polygons that are asked for have no ring that crosses anything: (Q,)."""
+    size = np.diff(outlines.ring_start)
+    polygon = np.repeat(np.arange(len(asked)), np.diff(outlines.polygon_start))
+    simple = asked.copy()
+    simple[polygon[size < 3]] = False
+    ring = np.flatnonzero(simple[polygon])
+    if len(ring):
+        wanted = np.repeat(simple[polygon], size)
+        rings = shapely.linearrings(
+            points[wanted], indices=np.repeat(np.arange(len(ring)), size[ring])
+        )
+        number = np.cumsum(simple) - 1
+        simple[simple] = shapely.is_valid(shapely.polygons(rings, indices=number[polygon[ring]]))
+    return simple
 
 
 def _double_areas(
