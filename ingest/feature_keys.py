@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ingest.prepare import Prepared
 from tiling.batches import FeatureBatch
 from tiling.errors import FieldInvalid
 
 ID_LIMIT = 2**53
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +87,30 @@ class Identify:
                 remedy="choose another column with --key",
             ) from error
 
-    def check_unique(self, ids: NDArray[np.int64]) -> None:
-        """Check the ids of all features.
-
-        Args:
-            ids: (N,) of every feature.
+    def check_unique(self, prepared: Prepared) -> None:
+        """Check that no two features share an id.
 
         Raises:
             FieldInvalid: a key occurs twice.
         """
-        every, counts = np.unique(ids, return_counts=True)
+        every, counts = np.unique(prepared.spool.ids(), return_counts=True)
         repeated = every[counts > 1]
         if len(repeated):
             raise FieldInvalid(
-                f"{len(repeated)} keys in {self.column!r} belong to more than one feature"
-                + self._example(repeated),
+                f"{len(repeated)} keys in {self.column!r} belong to more than one feature: "
+                + ", ".join(self._some(prepared, repeated)),
                 source=self.source,
                 remedy="make the keys unique, or choose another column with --key",
             )
 
-    def _example(self, ids: NDArray[np.int64]) -> str:
-        return f" (ids {', '.join(map(str, ids[:5].tolist()))})"
+    def _some(self, prepared: Prepared, ids: NDArray[np.int64]) -> list[str]:
+        found: dict[str, None] = {}
+        for batch in prepared.batches():
+            rows = np.flatnonzero(np.isin(batch.ids, ids))
+            found.update(dict.fromkeys(self.texts(batch.attributes.column(self.column).take(rows))))
+            if len(found) >= _SHOWN:
+                break
+        return list(found)[:_SHOWN]
 
     def texts(self, keys: pa.ChunkedArray) -> list[str]:
         """Return keys as text, for messages."""

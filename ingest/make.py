@@ -101,7 +101,7 @@ def make_buildings(making: Making) -> Made:
         identify = Identify(options.key, str(making.plan.sources[0].path))
     prepared = _prepare(making, sort_keys=sort_keys, identify=identify)
     if identify is not None:
-        identify.check_unique(prepared.spool.ids())
+        identify.check_unique(prepared)
     folder = prepared.spool.folder
     names = prepared.spool.schema().names
     code, name = code_column(names, options.key), name_column(names)

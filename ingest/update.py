@@ -273,7 +273,7 @@ def _changes(job: Updating, identify: Identify) -> FeatureBatch | None:
     finally:
         job.report.findings.merge(seen)
     job.report.shifts.extend(prepared.shifts)
-    identify.check_unique(prepared.spool.ids())
+    identify.check_unique(prepared)
     _, batch = prepared.spool.gather(0, 1 << 63)
     return batch
 
