@@ -20,7 +20,7 @@ from tiling.bounds import Region
 from tiling.errors import RecordInvalid
 
 Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions", "pointcloud"]
-Role = Literal["tiles", "features", "data", "report", "index"]
+Role = Literal["tiles", "features", "data", "report", "index", "sheets", "overview"]
 StoreFormat = Literal["3tz", "pmtiles", "geoparquet", "cog", "directory", "sqlite"]
 Action = Literal["create", "publish", "rollback", "update", "delete"]
 
@@ -97,7 +97,8 @@ class StoreRef:
     """A file (or folder) that holds a part of a version.
 
     Attributes:
-        role: what it is for.
+        role: what it is for. ``sheets`` is the index of a mosaic and ``overview`` the whole of it
+            at low resolution, see `tiling.mosaics`.
         format: how it is read, e.g. ``3tz``.
         path: POSIX, relative to the data folder.
         sha256: hex digest of the file; of the sorted listing for folders.
