@@ -37,6 +37,7 @@ from cim_server.services import (
     reports,
     stac,
     styles,
+    terrain,
     tiles,
 )
 from cim_server.settings import Settings
@@ -120,6 +121,7 @@ def _api(state: State) -> AskGetForHead:
     for router in (
         stac.router(state),
         imagery.router(state),
+        terrain.router(state),
         lookup.router(state),
         reports.router(state),
         styles.router(),

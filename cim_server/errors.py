@@ -72,6 +72,10 @@ class Unauthorized(AccessError):
     """The request carries no valid credentials: 401."""
 
 
+class Overloaded(CimError):
+    """More is being computed than this server takes on at once: 503, ask again soon."""
+
+
 class NotModified(Exception):
     """Not an error: the client's copy is still the answer (304)."""
 
@@ -89,6 +93,7 @@ STATUS: Mapping[type[Exception], int] = {
     AccessError: 403,
     SourceError: 422,
     StoreError: 503,
+    Overloaded: 503,
     FormatError: 500,
     CimError: 500,
     TileOutsideBounds: 404,
@@ -148,6 +153,8 @@ def problem(
 async def on_domain_error(request: Request, error: Exception) -> Response:
     """Answer an error of the project's own tree, of rio-tiler or of rasterio."""
     status = status_of(error)
+    if isinstance(error, Overloaded):
+        return problem(status, str(error), headers={"Retry-After": "1"})
     if status >= 500:
         # A path or a driver's message may name files of this machine: it goes to the log only.
         _log.error("%s %s failed", request.method, request.url.path, exc_info=error)

@@ -40,6 +40,8 @@ class Settings:
         raster_threads: worker threads for GDAL in each process.
         open_stores: stores kept open in each process.
         max_body_nbytes: largest request body.
+        cpu_workers: processes for computed terrain (relief, contours, meshes) of each server
+            process; started when first needed.
     """
 
     data: Path = Path("data")
@@ -55,6 +57,7 @@ class Settings:
     raster_threads: int = 4
     open_stores: int = 256
     max_body_nbytes: int = 1 << 20
+    cpu_workers: int = 2
 
     def __post_init__(self) -> None:
         if self.admin_key and len(self.admin_key) < MIN_ADMIN_KEY_LENGTH:
@@ -89,6 +92,7 @@ class Settings:
             ("port", 0),
             ("workers", 1),
             ("raster_threads", 1),
+            ("cpu_workers", 1),
             ("open_stores", 1),
             ("max_body_nbytes", 0),
         ):
@@ -149,6 +153,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "access_log": _flag,
     "poll_s": float,
     "raster_threads": int,
+    "cpu_workers": int,
     "open_stores": int,
     "max_body_nbytes": int,
 }

@@ -25,6 +25,7 @@ from catalog.records import Item, StoreRef, Version
 from cim_server.cache import OpenStores
 from cim_server.metrics import Metrics
 from cim_server.settings import Settings
+from cim_server.workers import WorkerPool
 from tiling.bounds import Region
 from tiling.errors import CimError, NotFound
 from tiling.stores.base import GetTile, StoredTile
@@ -131,6 +132,7 @@ class State:
         self.snapshot = Snapshot()
         self.stores = OpenStores(settings.data, settings.open_stores)
         self.indexes = OpenIndexes(settings.data, settings.open_stores)
+        self.workers = WorkerPool(settings.cpu_workers)
         self.refresh_error = ""
         self._catalogue_threads = anyio.CapacityLimiter(_CATALOGUE_THREADS)
 
@@ -212,7 +214,8 @@ class State:
         return None
 
     def close(self) -> None:
-        """Close the stores and the catalogue."""
+        """Close the stores and the catalogue; end the workers."""
+        self.workers.close()
         self.stores.close()
         self.indexes.close()
         self.catalog.close()

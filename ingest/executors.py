@@ -37,11 +37,7 @@ def open_executor(spec: str, workers: int) -> Iterator[Executor]:
         if workers == 1:
             yield SerialExecutor()
             return
-        # One thread for each worker: BLAS would start one for each core in each of them.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        # Spawned, never forked: GDAL, BLAS and lazrs keep threads that do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        pool = _DeafPool(workers, mp_context=context, initializer=_begin_worker)
+        pool = spawned_pool(workers)
         try:
             yield pool
         finally:
@@ -58,6 +54,21 @@ def open_executor(spec: str, workers: int) -> Iterator[Executor]:
             yield client.get_executor()
     else:
         raise ConfigError(f"--executor {spec!r} is neither local nor dask:URL")
+
+
+def spawned_pool(workers: int) -> ProcessPoolExecutor:
+    """Return a pool of processes that end with this one and leave Ctrl-C to it.
+
+    They are spawned when there is work for them, never forked: GDAL, BLAS and lazrs keep threads
+    that do not survive a fork.
+
+    Args:
+        workers: most processes.
+    """
+    # One thread for each worker: BLAS would start one for each core in each of them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")
+    return _DeafPool(workers, mp_context=context, initializer=_begin_worker)
 
 
 class _DeafPool(ProcessPoolExecutor):

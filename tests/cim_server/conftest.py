@@ -25,6 +25,7 @@ from catalog.records import Item, Kind, NewVersion, Role, StoreRef, Version, sta
 from cim_server.serve import make_server
 from cim_server.settings import Settings
 from tiling.bounds import Region
+from tiling.geoid import parse_vertical
 from tiling.stores.base import StoreInfo
 from tiling.stores.pmtiles import PmtilesWriter
 from tiling.stores.zip3tz import ThreeTzWriter
@@ -138,7 +139,8 @@ def make_city(folder: Path) -> City:
     city.publish(BUILDINGS, "buildings", city.archive("buildings", three), report=report)
     layer = {"layer.json": b'{"tilejson": "2.1.0"}', "0/1/0.terrain": TERRAIN_TILE}
     dem = city.cog("dem", heights, "EPSG:4490", nodata=-9999)
-    city.publish(TERRAIN, "terrain", city.archive("terrain", layer), dem)
+    facts = {"vertical": parse_vertical("EPSG:5737").to_json(), "resolution_deg": 0.2 / 512}
+    city.publish(TERRAIN, "terrain", city.archive("terrain", layer), dem, info=facts)
     city.publish(DIVISIONS, "divisions", city.vector("divisions", "曾都区"))
     rgb = np.zeros((3, 512, 512), np.uint8)
     rgb[0, :, :256] = 200

@@ -58,6 +58,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "CIM_RASTER_THREADS": "2",
         "CIM_OPEN_STORES": "10",
         "CIM_MAX_BODY_NBYTES": "1000",
+        "CIM_CPU_WORKERS": "5",
         "CIM_DATABASE_URL": "sqlite:////srv/c.db",
         "OTHER": "x",
     }
@@ -76,6 +77,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         2,
         10,
         1000,
+        5,
     )
     assert Settings.from_env(environ, port=1, host=None).port == 1
     assert KEY not in repr(made), "a secret does not enter logs"
