@@ -58,6 +58,8 @@ def _row_hashes(numbers: NDArray[np.float64]) -> NDArray[np.uint64]:
 
 def _repeats(values: NDArray[np.uint64]) -> NDArray[np.intp]:
     """Return the places of the values that occur more than once, ascending."""
+    if not len(values):
+        return np.empty(0, dtype=np.intp)
     order = np.argsort(values, kind="stable")
     same = values[order][1:] == values[order][:-1]
     twice = np.append(False, same) | np.append(same, False)
