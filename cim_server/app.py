@@ -30,6 +30,7 @@ from cim_server.middleware.measure import MeasureMiddleware, label
 from cim_server.middleware.twice import TwiceMiddleware
 from cim_server.services import (
     docs,
+    elevation,
     health,
     imagery,
     lookup,
@@ -122,6 +123,7 @@ def _api(state: State) -> AskGetForHead:
         stac.router(state),
         imagery.router(state),
         terrain.router(state),
+        elevation.router(state),
         lookup.router(state),
         reports.router(state),
         styles.router(),

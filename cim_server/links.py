@@ -41,6 +41,8 @@ PATHS: Mapping[str, str] = {
     "terrain": "/terrain/{asset}",
     "terrain-tilejson": "/terrain/{asset}/{product}/{grid}/tilejson.json",
     "terrain-tiles": "/terrain/{asset}/{product}/tiles/{grid}/{z}/{x}/{y}{ending}",
+    "terrain-point": "/terrain/{asset}/point/{lon},{lat}",
+    "terrain-profile": "/terrain/{asset}/profile",
 }
 
 _FIELD = re.compile(r"\{(\w+)\}")

@@ -7,8 +7,14 @@ when they run, in a worker.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from cim_server.surfaces import Surface, datum_of, open_source
+import numpy as np
+from numpy.typing import NDArray
+
+from cim_server.surfaces import Surface, datum_of, open_source, told
+
+Array = NDArray[np.float64]
 
 # Cells of a contour tile: 32 tile units each; two of them are the buffer of 64 units.
 _CONTOUR_CELLS, _CONTOUR_MARGIN = 128, 2
@@ -52,8 +58,6 @@ def covers(surface: Surface, grid: str, tile: tuple[int, int, int]) -> bool:
 
 def image(job: ImageJob) -> bytes | None:
     """Return a relief image, None where the surface has no sheet."""
-    import numpy as np
-
     from tiling.coords import TileCoord
     from tiling.formats.png import encode_png
     from tiling.schemes import SCHEMES
@@ -119,3 +123,84 @@ def contour_tile(
     window = nodes(source, WEB_MERCATOR_QUAD, coord, _CONTOUR_CELLS, _CONTOUR_MARGIN)
     lines = contours(window.above(datum_of(surface)).heights, step)
     return compress(encode_contours(lines, step, _CONTOUR_CELLS, _CONTOUR_MARGIN))
+
+
+class Span(NamedTuple):
+    """A line, or a single place: degrees of its vertices."""
+
+    lon: tuple[float, ...]
+    lat: tuple[float, ...]
+
+
+class Profile(NamedTuple):
+    """Heights along a line.
+
+    Attributes:
+        lon, lat: (N,) float64 degrees.
+        distance: (N,) float64 metres from its beginning.
+        orthometric, ellipsoidal: (N,) float64 metres, NaN where void.
+        datum: JSON of what `orthometric` is counted from.
+        climb: see `tiling.tilers.relief_profile.Climb`, of `orthometric`.
+        reasons: why there is no height, for each place; empty where there is one.
+    """
+
+    lon: Array
+    lat: Array
+    distance: Array
+    orthometric: Array
+    ellipsoidal: Array
+    datum: dict[str, Any]
+    climb: tuple[float, float, float, float, int]
+    reasons: tuple[str, ...]
+
+
+def span_of(line: Span) -> float:
+    """Return about how long a line is, metres; never less than it is."""
+    from tiling.tilers.relief_profile import most_length_m
+
+    return most_length_m(np.array(line.lon), np.array(line.lat))
+
+
+def profile(surface: Surface, line: Span, samples: int | None, spacing: float | None) -> Profile:
+    """Return the heights at a place (a line of one vertex) or at equal distances along a line.
+
+    Args:
+        surface: whose heights.
+        line: the place, or the line.
+        samples, spacing: number of places, or the most metres between two of them.
+    """
+    from tiling.geoid import parse_vertical
+    from tiling.tilers.relief_profile import Path, climb, count_for, evenly, trace
+
+    lon, lat = np.array(line.lon), np.array(line.lat)
+    path = Path(lon, lat, np.zeros(len(lon)))
+    if len(lon) > 1:
+        traced = trace(lon, lat)
+        length = float(traced.distance_m[-1])
+        path = evenly(traced, samples or count_for(length, spacing or length))
+    source, datum = open_source(surface), datum_of(surface)
+    if datum.kind == "ellipsoidal":
+        datum = parse_vertical("EPSG:5773")
+    ellipsoidal = source.sample(path.lon, path.lat)
+    known = np.isfinite(ellipsoidal)
+    orthometric = ellipsoidal.copy()
+    orthometric[known] -= datum.separation(path.lon[known], path.lat[known])
+    inside = np.zeros(len(known), dtype=bool)
+    for area in source.coverage:
+        inside |= (
+            (path.lon >= area.west)
+            & (path.lon <= area.east)
+            & (path.lat >= area.south)
+            & (path.lat <= area.north)
+        )
+    reasons = np.where(
+        known, "", np.where(inside, "a void of the elevation model", "outside the elevation model")
+    )
+    return Profile(
+        *path,
+        orthometric,
+        ellipsoidal,
+        told(datum.to_json()),
+        climb(orthometric),
+        tuple(reasons.tolist()),
+    )

@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim_server.state import Entry, State
-from tiling.batches import Lattice
+from tiling.batches import Lattice, TerrainSource
 from tiling.errors import NotFound
 
 if TYPE_CHECKING:
     from ingest.readers.elevation import ElevationRaster
-    from tiling.batches import TerrainSource
     from tiling.bounds import Region
     from tiling.geoid import VerticalDatum
 
@@ -43,9 +42,13 @@ class Surface:
 
     @property
     def datum(self) -> dict[str, Any]:
-        """The vertical datum as JSON."""
-        found: dict[str, Any] = json.loads(self.vertical)
-        return found
+        """The vertical datum as clients are told it."""
+        return told(json.loads(self.vertical))
+
+
+def told(datum: dict[str, Any]) -> dict[str, Any]:
+    """Return a vertical datum's JSON without the path of its grid on this machine."""
+    return {name: value for name, value in datum.items() if name != "grid"}
 
 
 def surface_of(state: State, entry: Entry) -> Surface:
@@ -72,8 +75,18 @@ def surface_of(state: State, entry: Entry) -> Surface:
     )
 
 
+class AnywhereSource(TerrainSource, Protocol):
+    """A surface that can also be asked at places in any order."""
+
+    def sample(
+        self, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return (N,) ellipsoidal heights, metres, from the finest pixels; NaN where void."""
+        ...
+
+
 @lru_cache(maxsize=_KEPT_OPEN)
-def open_source(surface: Surface) -> TerrainSource:
+def open_source(surface: Surface) -> AnywhereSource:
     """Open a surface, or return it open; in a worker, never in the serving process."""
     from ingest.readers import open_source as open_file
     from ingest.readers.base import ReadOptions
@@ -90,7 +103,7 @@ def datum_of(surface: Surface) -> VerticalDatum:
     """Return the vertical datum of a surface."""
     from tiling.geoid import VerticalDatum
 
-    return VerticalDatum.from_json(surface.datum)
+    return VerticalDatum.from_json(json.loads(surface.vertical))
 
 
 @dataclass(frozen=True)
@@ -112,11 +125,16 @@ class _Sampled:
     def resolution_deg(self) -> float:
         return self.raster.resolution_deg
 
+    def sample(
+        self, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        found = self.raster.sample(lon_deg, lat_deg)
+        known = np.isfinite(found)
+        found[known] += self.vertical.separation(lon_deg[known], lat_deg[known])
+        return found
+
     def heights(self, lattice: Lattice) -> NDArray[np.float64]:
         lon = lattice.west_deg + np.arange(lattice.columns) * lattice.step_deg
         lat = lattice.south_deg + np.arange(lattice.rows) * lattice.step_deg
         x, y = (g.ravel() for g in np.meshgrid(lon, lat))
-        found = self.raster.sample(x, y)
-        known = np.isfinite(found)
-        found[known] += self.vertical.separation(x[known], y[known])
-        return found.reshape(lattice.rows, lattice.columns)
+        return self.sample(x, y).reshape(lattice.rows, lattice.columns)

@@ -147,6 +147,19 @@ def described(
             "application/json",
             f"等高线 {CONTOURS}, {grids[0]}",
         ),
+        _link(
+            "point",
+            link("terrain-point", **shown, lon="{lon}", lat="{lat}"),
+            "application/json",
+            "高程查询 elevation at a place",
+            templated=True,
+        ),
+        _link(
+            "profile",
+            link("terrain-profile", **shown),
+            "application/geo+json",
+            "剖面 elevation along a line",
+        ),
     ]
     return {
         "asset": asset,

@@ -163,6 +163,8 @@ def test_every_link_name_makes_an_absolute_url_with_chinese_quoted() -> None:
         "key": "{z}/{x}/{y}.mvt",
         "tms": "CGCS2000Quad",
         "ending": "png",
+        "lon": "{lon}",
+        "lat": "{lat}",
         "product": "slope",
         "grid": "CGCS2000Quad",
         "z": "{z}",

@@ -165,8 +165,9 @@ def test_every_link_of_the_description_is_answered(client: httpx.Client) -> None
     assert document["vertical"]["code"] == "EPSG:5737" and document["version"] == 1
     assert all(link["href"].startswith("http://cim.example.cn/base/") for link in document["links"])
     for link in client.get("/terrain/dem").json()["links"]:
-        if link["rel"] in ("self", "terrain", "tilejson"):
-            assert client.get(link["href"]).status_code == 200, link
+        href = link["href"].replace("{lon}", "113.4").replace("{lat}", "31.7")
+        href += "?line=113.4,31.7;113.41,31.7" if link["rel"] == "profile" else ""
+        assert client.get(href).status_code == 200, link
 
 
 @pytest.mark.parametrize(
