@@ -42,6 +42,7 @@ class Settings:
         max_body_nbytes: largest request body.
         cpu_workers: processes for computed terrain (relief, contours, meshes) of each server
             process; started when first needed.
+        computed_nbytes: memory of each server process for computed tiles.
     """
 
     data: Path = Path("data")
@@ -58,6 +59,7 @@ class Settings:
     open_stores: int = 256
     max_body_nbytes: int = 1 << 20
     cpu_workers: int = 2
+    computed_nbytes: int = 64 << 20
 
     def __post_init__(self) -> None:
         if self.admin_key and len(self.admin_key) < MIN_ADMIN_KEY_LENGTH:
@@ -93,6 +95,7 @@ class Settings:
             ("workers", 1),
             ("raster_threads", 1),
             ("cpu_workers", 1),
+            ("computed_nbytes", 0),
             ("open_stores", 1),
             ("max_body_nbytes", 0),
         ):
@@ -154,6 +157,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "poll_s": float,
     "raster_threads": int,
     "cpu_workers": int,
+    "computed_nbytes": int,
     "open_stores": int,
     "max_body_nbytes": int,
 }

@@ -23,6 +23,7 @@ from catalog.database import Catalog
 from catalog.feature_index import OpenIndexes
 from catalog.records import Item, StoreRef, Version
 from cim_server.cache import OpenStores
+from cim_server.computed import ComputedTiles
 from cim_server.metrics import Metrics
 from cim_server.settings import Settings
 from cim_server.workers import WorkerPool
@@ -133,6 +134,7 @@ class State:
         self.stores = OpenStores(settings.data, settings.open_stores)
         self.indexes = OpenIndexes(settings.data, settings.open_stores)
         self.workers = WorkerPool(settings.cpu_workers)
+        self.computed = ComputedTiles(settings.computed_nbytes)
         self.refresh_error = ""
         self._catalogue_threads = anyio.CapacityLimiter(_CATALOGUE_THREADS)
 

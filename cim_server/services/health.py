@@ -56,6 +56,9 @@ def router(state: State) -> APIRouter:
                 "cim_open_stores": ("Stores open at this moment.", len(stores)),
                 "cim_store_hits_total": ("Reads from a store that was open.", stores.hits),
                 "cim_store_openings_total": ("Stores opened.", stores.opened),
+                "cim_computed_bytes": ("Computed tiles kept.", state.computed.nbytes),
+                "cim_computed_hits_total": ("Computed tiles found.", state.computed.hits),
+                "cim_computed_misses_total": ("Tiles computed.", state.computed.misses),
             }
         )
         return Response(text, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})

@@ -5,6 +5,7 @@ The grids are those of imagery; contour lines come as vector tiles, in WebMercat
 """
 
 # No postponed annotations here: FastAPI resolves them at run time.
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from cim_server.responses import IMMUTABLE, REVALIDATE, accepts_gzip, inflate, j
 from cim_server.services.terrain_tilejson import CONTOURS, IMAGES, described, tilejson
 from cim_server.state import Entry, State
 from cim_server.surfaces import Surface, surface_of
+from tiling.coords import TileCoord
 from tiling.errors import NotFound, TilingError
-from tiling.schemes import CGCS2000_QUAD, WEB_MERCATOR_QUAD
+from tiling.schemes import CGCS2000_QUAD, WEB_MERCATOR_QUAD, Scheme
+from tiling.stores.base import StoredTile
 
 PREFIX = "/terrain/{asset}"
 GRIDS = {scheme.name: scheme for scheme in (WEB_MERCATOR_QUAD, CGCS2000_QUAD)}
@@ -83,6 +86,35 @@ def check_cell(grid: str, z: int, x: int, y: int) -> None:
     columns, rows = GRIDS[grid].size(z)
     if x >= columns or y >= rows:
         raise NotFound(f"{grid} has {columns} x {rows} cells at level {z}: {x}/{y} is not one")
+
+
+async def computed(
+    state: State,
+    found: Found,
+    scheme: Scheme,
+    tile: tuple[int, int, int],
+    media_type: str,
+    work: Callable[..., bytes | None],
+    *arguments: Any,
+) -> StoredTile:
+    """Return what a worker makes of a tile, kept since it was last made or made now.
+
+    Raises:
+        NotFound: the terrain has nothing there.
+    """
+    missing = NotFound("{!r} has no heights in tile {}/{}/{}".format(found.entry.asset, *tile))
+    # Told apart here, so that nobody keeps the workers busy with the rest of the world.
+    if not found.entry.bounds.intersects(scheme.bounds(TileCoord(*tile))):
+        raise missing
+
+    async def make() -> StoredTile | None:
+        data = await state.workers.run(work, *arguments)
+        return None if data is None else StoredTile(data, media_type, None, "")
+
+    made = await state.computed.get((work.__name__, *arguments), make)
+    if made is None:
+        raise missing
+    return made
 
 
 def router(state: State) -> APIRouter:
@@ -153,16 +185,15 @@ def _add_contours(routes: APIRouter, state: State, find: Any) -> None:
         check_cell(WEB_MERCATOR_QUAD.name, z, x, y)
         gzip = accepts_gzip(request.headers.get("accept-encoding"))
         found.validate(request, f"gzip={gzip}")
+        work = (contour_tile, found.surface, (z, x, y), interval)
         try:
-            data = await state.workers.run(contour_tile, found.surface, (z, x, y), interval)
+            tile = await computed(state, found, WEB_MERCATOR_QUAD, (z, x, y), MVT, *work)
         except TilingError as error:
             raise InvalidRequest(str(error)) from error
-        if data is None:
-            raise NotFound(f"{found.entry.asset!r} has no heights in tile {z}/{x}/{y}")
         sent = {"Vary": "Accept-Encoding"}
         if gzip:
             sent["Content-Encoding"] = "gzip"
-        return Response(data if gzip else inflate(data), media_type=MVT, headers=sent)
+        return Response(tile.data if gzip else inflate(tile.data), media_type=MVT, headers=sent)
 
 
 class Look:
@@ -207,10 +238,9 @@ def _add_images(routes: APIRouter, state: State, find: Any) -> None:
         job = ImageJob(
             found.surface, product, grid, tile, size, ending, look.light, look.scale, ramp
         )
-        data = await state.workers.run(image, job)
-        if data is None:
-            raise NotFound("{!r} has no heights in tile {}/{}/{}".format(found.entry.asset, *tile))
-        return Response(data, media_type=_MEDIA_TYPES[ending])
+        media_type = _MEDIA_TYPES[ending]
+        made = await computed(state, found, GRIDS[grid], tile, media_type, image, job)
+        return Response(made.data, media_type=media_type)
 
     # First, because the other would take "y@2x" for a row.
     @routes.get(

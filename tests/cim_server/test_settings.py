@@ -59,6 +59,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "CIM_OPEN_STORES": "10",
         "CIM_MAX_BODY_NBYTES": "1000",
         "CIM_CPU_WORKERS": "5",
+        "CIM_COMPUTED_NBYTES": "6",
         "CIM_DATABASE_URL": "sqlite:////srv/c.db",
         "OTHER": "x",
     }
@@ -78,6 +79,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         10,
         1000,
         5,
+        6,
     )
     assert Settings.from_env(environ, port=1, host=None).port == 1
     assert KEY not in repr(made), "a secret does not enter logs"
