@@ -19,6 +19,7 @@ from ingest.overrides import note_unmatched
 from ingest.plan import Plan
 from ingest.prepare import Prepared, ResolveHeights, SortKeys, by_ordinal, prepare
 from ingest.readers import open_source
+from ingest.readers.elevation_terrain import ElevationTerrain
 from ingest.readers.raster import RasterReader
 from ingest.report import Report
 from ingest.workspace import file_store
@@ -176,7 +177,8 @@ def make_terrain(making: Making) -> Made:
         making.report.findings.merge(reader.findings)
         try:
             with making.report.step("tile"):
-                info = tiler.run(reader.elevation(vertical), making.run(writer))
+                source = ElevationTerrain(reader.elevation(vertical))
+                info = tiler.run(source, making.run(writer))
                 tiles = writer.commit()
         finally:
             writer.abort()

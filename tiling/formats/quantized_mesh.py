@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ _COUNT = struct.Struct("<I")
 _EXTENSION = struct.Struct("<BI")
 _OCT_NORMALS, _WATER_MASK, _METADATA = 1, 2, 4
 # Beyond this many vertices indices take four bytes; the specification's own limit.
-_MAX_SHORT_VERTICES = 65536
+MAX_SHORT_VERTICES = 65536
 
 Vector = tuple[float, float, float]
 
@@ -138,35 +139,57 @@ def encode(mesh: QuantizedMesh) -> bytes:
         FormatError: triangles use a vertex before its turn, or name one that does not exist.
     """
     n = len(mesh.u)
-    head = mesh.header
+    deltas = np.concatenate([_delta_zigzag(axis) for axis in (mesh.u, mesh.v, mesh.h)])
+    edges = (mesh.edges.west, mesh.edges.south, mesh.edges.east, mesh.edges.north)
+    codes = _high_water(mesh.triangles.ravel(), n)
+    return assemble(mesh.header, n, deltas, codes, edges, mesh.oct_normals, mesh.metadata)
+
+
+def assemble(
+    header: Header,
+    vertices: int,
+    deltas: NDArray[np.uint16],
+    codes: NDArray[Any],
+    edges: Sequence[NDArray[np.uint32]],
+    oct_normals: NDArray[np.uint8] | None = None,
+    metadata: Any = None,
+) -> bytes:
+    """Return the bytes of a tile whose arrays are coded already.
+
+    Args:
+        header: see `Header`.
+        vertices: N.
+        deltas: (3 * N,) uint16 zig-zag coded differences of u, then v, then h.
+        codes: (3 * T,) high-water-mark codes of the triangles.
+        edges: vertex indices of the west, south, east and north edge.
+        oct_normals: (N, 2) uint8, or None.
+        metadata: JSON, or None.
+    """
     parts = [
         HEADER.pack(
-            *head.center,
-            head.min_height_m,
-            head.max_height_m,
-            *head.sphere_center,
-            head.sphere_radius_m,
-            *head.horizon,
+            *header.center,
+            header.min_height_m,
+            header.max_height_m,
+            *header.sphere_center,
+            header.sphere_radius_m,
+            *header.horizon,
         ),
-        _COUNT.pack(n),
-        _delta_zigzag(mesh.u),
-        _delta_zigzag(mesh.v),
-        _delta_zigzag(mesh.h),
+        _COUNT.pack(vertices),
+        deltas.astype("<u2", copy=False).tobytes(),
     ]
-    index_type = np.dtype("<u4") if n > _MAX_SHORT_VERTICES else np.dtype("<u2")
-    position = HEADER.size + _COUNT.size + 6 * n
+    index_type = np.dtype("<u4") if vertices > MAX_SHORT_VERTICES else np.dtype("<u2")
+    position = HEADER.size + _COUNT.size + 6 * vertices
     parts.append(bytes(-position % index_type.itemsize))
-    parts.append(_COUNT.pack(len(mesh.triangles)))
-    parts.append(_high_water(mesh.triangles.ravel(), n).astype(index_type).tobytes())
-    edges = mesh.edges
-    for edge in (edges.west, edges.south, edges.east, edges.north):
+    parts.append(_COUNT.pack(len(codes) // 3))
+    parts.append(codes.astype(index_type, copy=False).tobytes())
+    for edge in edges:
         parts.append(_COUNT.pack(len(edge)))
         parts.append(edge.astype(index_type).tobytes())
-    if mesh.oct_normals is not None:
-        body = np.ascontiguousarray(mesh.oct_normals, dtype=np.uint8).tobytes()
+    if oct_normals is not None:
+        body = np.ascontiguousarray(oct_normals, dtype=np.uint8).tobytes()
         parts += [_EXTENSION.pack(_OCT_NORMALS, len(body)), body]
-    if mesh.metadata is not None:
-        text = json.dumps(mesh.metadata, ensure_ascii=False).encode()
+    if metadata is not None:
+        text = json.dumps(metadata, ensure_ascii=False).encode()
         body = _COUNT.pack(len(text)) + text
         parts += [_EXTENSION.pack(_METADATA, len(body)), body]
     return b"".join(parts)
@@ -188,7 +211,7 @@ def decode(data: bytes) -> QuantizedMesh:
     u, v, h = (_undelta(cursor.array("<u2", n, "vertices")) for _ in range(3))
     if max(u.max(initial=0), v.max(initial=0), h.max(initial=0)) > QUANTA:
         raise FormatError(f"a vertex coordinate exceeds {QUANTA}")
-    index_type = "<u4" if n > _MAX_SHORT_VERTICES else "<u2"
+    index_type = "<u4" if n > MAX_SHORT_VERTICES else "<u2"
     width = np.dtype(index_type).itemsize
     cursor.align(width)
     triangles = cursor.count("triangles", 3 * width)
@@ -255,10 +278,10 @@ def _parse_metadata(body: bytes) -> Any:
         raise FormatError(f"the metadata extension is not JSON: {error}") from error
 
 
-def _delta_zigzag(values: NDArray[np.uint16]) -> bytes:
+def _delta_zigzag(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
     signed = np.concatenate([np.zeros(1, dtype=np.int32), values.astype(np.int32)])
     delta = signed[1:] - signed[:-1]
-    return bytes(((delta << 1) ^ (delta >> 31)).astype("<u2").tobytes())
+    return np.asarray((delta << 1) ^ (delta >> 31)).astype(np.uint16)
 
 
 def _undelta(encoded: NDArray[Any]) -> NDArray[np.uint16]:

@@ -5,30 +5,40 @@ and processes that start together each compile what none of them has compiled be
 starts many (a suite of tests, an image of a container) runs this first. It takes half a minute,
 once.
 
-There is no list of kernels: a small city of footprints and of models is tiled and read back, which
-passes through whatever tiling passes through.
+There is no list of kernels: a small city of footprints and of models is tiled and read back, and a
+hill is meshed, which passes through whatever tiling passes through.
 """
 
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import shapely
+from numpy.typing import NDArray
 
-from tiling.batches import MESH_COLUMN, FeatureBatch
+from tiling.batches import MESH_COLUMN, FeatureBatch, Lattice
+from tiling.bounds import Region
 from tiling.coords import TileCoord, unmorton2
+from tiling.findings import Findings
 from tiling.formats.gltf_reading import Glb
 from tiling.meshes import ROOF, FeatureMesh, encode_mesh
+from tiling.stores.directory import DirectoryWriter
 from tiling.testing.cities import synthetic_footprints
+from tiling.tilers.base import Run, SilentProgress
 from tiling.tilers.building_tiles import Built, build_cell, read_prisms
 from tiling.tilers.buildings import BuildingsTiler, sort_keys
+from tiling.tilers.pipeline import SerialExecutor
 from tiling.tilers.quadtree import BASE_LEVEL, DEEPEST_LEVEL
+from tiling.tilers.terrain import TerrainTiler, level_for
 
 
 def warm() -> None:
-    """Tile a small city of extruded footprints and models, and read its tiles."""
+    """Tile a small city of extruded footprints and models, read its tiles, and mesh a hill."""
+    _warm_terrain()
     batch = _city()
     keys = sort_keys(batch)
     order = np.argsort(keys, kind="stable")
@@ -46,6 +56,37 @@ def warm() -> None:
             data = gzip.decompress(tile.data)
             read_prisms(data, lambda table: np.arange(table.num_rows))
             Glb(data).primitives()
+
+
+class _Hill:
+    """A hill of 40 m with a void beside it, on the equator."""
+
+    extent = Region(0.0, 0.0, 0.02, 0.02, 0.0, 50.0)
+    coverage = (extent,)
+    resolution_deg = 1e-3
+
+    def heights(self, lattice: Lattice) -> NDArray[np.float64]:
+        """Return heights, none west of a meridian."""
+        lon = lattice.west_deg + np.arange(lattice.columns) * lattice.step_deg
+        lat = lattice.south_deg + np.arange(lattice.rows) * lattice.step_deg
+        hill = 20 + 20 * np.sin(lon / 2e-3)[None, :] * np.cos(lat / 3e-3)[:, None]
+        return np.where(lon[None, :] > 0.005, hill, np.nan)
+
+    def pixels(
+        self, region: Region, limit: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return one place, on the ground."""
+        return np.array([0.01]), np.array([0.01]), np.array([0.0])
+
+
+def _warm_terrain() -> None:
+    source = _Hill()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        writer = DirectoryWriter(folder / "tiles")
+        run = Run(writer, folder, SerialExecutor(), 1, 1 << 30, SilentProgress(), Findings())
+        TerrainTiler(min_level=level_for(source.resolution_deg) - 1).run(source, run)
+        writer.abort()
 
 
 def _city() -> FeatureBatch:

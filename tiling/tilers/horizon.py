@@ -15,7 +15,7 @@ WGS84_RADII_M = np.array([6378137.0, 6378137.0, 6356752.3142451793])
 # A tile that reaches a quarter of the globe from its centre (the two roots) has no finite
 # occlusion point; a point this far out is hidden only from where the whole half globe is.
 FAR_MAGNITUDE = 1e6
-_SPHERE_SLACK_M = 1e-3
+SPHERE_SLACK_M = 1e-3
 
 
 def bounding_sphere(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
@@ -32,7 +32,7 @@ def bounding_sphere(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], f
     """
     center = (points.min(axis=0) + points.max(axis=0)) / 2
     radius = float(np.sqrt(((points - center) ** 2).sum(axis=1).max()))
-    return center, radius + _SPHERE_SLACK_M
+    return center, radius + SPHERE_SLACK_M
 
 
 def horizon_occlusion_point(

@@ -1,9 +1,10 @@
-"""DEM -> quantized-mesh terrain: a regular grid of 65 x 65 nodes in every tile.
+"""DEM -> quantized-mesh terrain: meshes that adapt to the land, alike at the edges of tiles.
 
-The one idea: the height of a node is a pure function of its level and its place on the globe, and
-all tiles of a level quantise it on one common range. Neighbours therefore share their edges bit
-for bit, whatever worker made them. Node longitudes and latitudes are multiples of
-180 / 2**level / 64 degrees, exact in binary, so a node of a parent is a node of its children.
+The one idea: the height of a node, and whether a mesh needs it, are pure functions of its level and
+its place on the globe, and all tiles of a level are quantised on one common range. Neighbours
+therefore share their edges bit for bit, whatever worker made them, and a tile made on demand
+(`build_tile`) is the baked tile. Node longitudes and latitudes are multiples of a power-of-two
+fraction of 180 degrees, exact in binary, so a node of a parent is a node of its children.
 
 Heights are ellipsoidal metres. Where the DEM says nothing the surface is mean sea level (the
 EGM96 geoid), so the globe is covered down from the two root tiles; the two rings of nodes next to
@@ -18,47 +19,37 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tiling.batches import ElevationSource
+from tiling.batches import PixelSource, TerrainSource
 from tiling.bounds import Region
 from tiling.coords import TileCoord
 from tiling.crs import TILE_REF
-from tiling.ellipsoid import SEMI_MAJOR_M, geodetic_to_ecef
-from tiling.errors import ConfigError, DatumUndeclared
-from tiling.formats import layer_json, quantized_mesh
+from tiling.errors import ConfigError
+from tiling.formats import layer_json
 from tiling.formats.quantized_mesh import QUANTA
 from tiling.tilers import terrain_surface
 from tiling.tilers.base import Requirements, Run, TilesetInfo
-from tiling.tilers.horizon import bounding_sphere, horizon_occlusion_point
 from tiling.tilers.pipeline import Tile, UnitResult, build_units, compress
-from tiling.tilers.terrain_cells import coverage_of, existing
-from tiling.tilers.terrain_surface import CELLS, HALO, NODES, SEA_LEVEL, Probes
+from tiling.tilers.terrain_cells import existing
+from tiling.tilers.terrain_mesh import Sheet, encode_tile
+from tiling.tilers.terrain_probes import probe
+from tiling.tilers.terrain_rtin import classify
+from tiling.tilers.terrain_spec import (
+    DEEPEST_LEVEL,
+    TerrainSpec,
+    geometric_error_m,
+    level_for,
+    specify,
+)
 
-DEEPEST_LEVEL = 22
-# Four levels of a subtree, at most 8 x 8 + 4 x 4 + 2 x 2 + 1 tiles: about 20 MB of arrays.
-_UNIT_LEVELS = 4
+__all__ = ["TerrainSpec", "TerrainTiler", "build_tile", "geometric_error_m", "level_for", "specify"]
 
-Array = NDArray[np.float64]
-
-
-def geometric_error_m(level: int) -> float:
-    """Return the geometric error that Cesium assumes for a level, metres.
-
-    ``TerrainProvider.getEstimatedLevelZeroGeometricErrorForAHeightmap`` with 65 samples and two
-    root tiles, halved per level.
-    """
-    return math.ldexp(SEMI_MAJOR_M * 2 * math.pi * 0.25 / (NODES * 2), -level)
-
-
-def level_for(resolution_deg: float) -> int:
-    """Return the first level whose nodes are no further apart than the pixels of the source."""
-    level = math.ceil(math.log2(180 / CELLS / resolution_deg) - 1e-9)
-    return min(max(level, 0), DEEPEST_LEVEL)
+# Nodes along the edge of a unit of work: with its halo some 60 MB of arrays.
+_UNIT_NODES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +72,7 @@ class TerrainTiler:
         """What the source must be: heights of a known datum; any horizontal frame will do."""
         return Requirements(TILE_REF, heights=True)
 
-    def levels(self, source: ElevationSource) -> tuple[int, ...]:
+    def levels(self, source: TerrainSource) -> tuple[int, ...]:
         """Return the levels that a run over `source` would make.
 
         Raises:
@@ -95,42 +86,37 @@ class TerrainTiler:
             )
         return tuple(sorted({0, *range(self.min_level, last + 1)}))
 
-    def count_tiles(self, source: ElevationSource) -> int:
+    def count_tiles(self, source: TerrainSource) -> int:
         """Return how many tiles a run over `source` would make."""
-        areas = coverage_of(source)
-        return sum(int(existing(areas, level).mask.sum()) for level in self.levels(source))
+        return sum(
+            int(existing(source.coverage, level).mask.sum()) for level in self.levels(source)
+        )
 
-    def run(self, source: ElevationSource, run: Run) -> TilesetInfo:
+    def run(self, source: TerrainSource, run: Run) -> TilesetInfo:
         """Build every tile and ``layer.json``.
 
         Args:
-            source: heights; ``source.ref.vertical`` must be known. It travels to the workers.
+            source: heights; it travels to the workers. The meshes of one that is a `PixelSource`
+                are measured against its pixels.
             run: where tiles, progress and findings go.
 
+        Returns:
+            what was made; ``metadata["terrain"]`` is the JSON of the `TerrainSpec`.
+
         Raises:
-            DatumUndeclared: the source does not say what its heights are counted from.
             Cancelled: asked to stop.
         """
-        if source.ref.vertical is None:
-            raise DatumUndeclared(
-                "the heights of the elevation model have no vertical datum",
-                remedy="declare it: --vertical EPSG:5737, ellipsoidal, offset:METRES or grid:FILE",
-            )
-        levels = self.levels(source)
-        areas = coverage_of(source)
-        job = _Job(source, areas, levels, tuple(_height_range(source, areas, k) for k in levels))
-        units = [u for band in _bands(levels) for u in _units(areas, band)]
-        facts = build_units("terrain", units, partial(_build, job), run)
-        layer = self._layer_json(source, areas, levels)
+        spec = specify(source, self.levels(source))
+        units = [unit for band in _bands(spec) for unit in _units(spec, band)]
+        facts = build_units("terrain", units, partial(_build, source, spec), run)
+        layer = self._layer_json(source, spec)
         run.writer.put("layer.json", compress(layer), "gzip")
-        return _summary(job, facts, run)
+        return _summary(source, spec, facts, run)
 
-    def _layer_json(
-        self, source: ElevationSource, areas: Sequence[Region], levels: Sequence[int]
-    ) -> bytes:
-        available: list[list[layer_json.Rectangle]] = [[] for _ in range(levels[-1] + 1)]
-        for level in levels:
-            found = existing(areas, level)
+    def _layer_json(self, source: TerrainSource, spec: TerrainSpec) -> bytes:
+        available: list[list[layer_json.Rectangle]] = [[] for _ in range(spec.levels[-1] + 1)]
+        for level in spec.levels:
+            found = existing(spec.areas, level)
             available[level] = layer_json.rectangles(found.mask, found.x0, found.y0)
         content = layer_json.layer_json(
             available, source.extent, name=self.name, attribution=self.attribution
@@ -138,217 +124,177 @@ class TerrainTiler:
         return json.dumps(content, ensure_ascii=False, indent=1).encode()
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What every unit of a run shares; travels to the workers."""
+def build_tile(source: TerrainSource, spec: TerrainSpec, coord: TileCoord) -> bytes:
+    """Return a tile, uncompressed: the very bytes that a run over the source bakes.
 
-    source: ElevationSource
-    areas: tuple[Region, ...]
-    levels: tuple[int, ...]
-    ranges: tuple[tuple[float, float], ...]
+    Args:
+        source: the heights that `spec` was made for.
+        spec: see `TerrainSpec`.
+        coord: a tile that exists (`TerrainSpec.has`).
 
-    def height_range(self, level: int) -> tuple[float, float]:
-        return self.ranges[self.levels.index(level)]
+    Raises:
+        ConfigError: the level is none of the tileset's.
+    """
+    if coord.level not in spec.levels:
+        raise ConfigError(f"the terrain has no level {coord.level}: there are {spec.levels}")
+    sheet, _ = _sheet(source, spec, (coord.level,), coord.x, coord.y, (1, 1))
+    data, _, _ = _encode(sheet, spec, coord, 0)
+    return data
 
 
 class _Unit(NamedTuple):
-    """The tiles of some levels below (and including) one ancestor."""
+    """The tiles of some levels below (and including) one ancestor; all lie on the same nodes."""
 
     ancestor: TileCoord
     levels: tuple[int, ...]
 
 
-def _bands(levels: Sequence[int]) -> list[tuple[int, ...]]:
-    # Counted from the deepest level, so that the many deep units are full and the crown is small.
+def _bands(spec: TerrainSpec) -> list[tuple[int, ...]]:
     bands: list[tuple[int, ...]] = []
-    for level in reversed(levels):
-        if bands and bands[-1][0] == level + 1 and len(bands[-1]) < _UNIT_LEVELS:
-            bands[-1] = (level, *bands[-1])
+    for level in spec.levels:
+        if bands and spec.step_deg(bands[-1][0]) == spec.step_deg(level):
+            bands[-1] = (*bands[-1], level)
         else:
             bands.append((level,))
-    return bands[::-1]
+    return bands
 
 
-def _units(areas: Sequence[Region], band: tuple[int, ...]) -> Iterator[_Unit]:
-    found = existing(areas, band[0])
+def _units(spec: TerrainSpec, band: tuple[int, ...]) -> Iterator[_Unit]:
+    up = int(math.log2(_UNIT_NODES // spec.cells(band[0])))
+    level = max(0, band[0] - up)
+    found = existing(spec.areas, level)
     for row, column in np.argwhere(found.mask):
-        yield _Unit(TileCoord(band[0], found.x0 + int(column), found.y0 + int(row)), band)
+        yield _Unit(TileCoord(level, found.x0 + int(column), found.y0 + int(row)), band)
 
 
-def _height_range(source: ElevationSource, areas: Sequence[Region], level: int) -> tuple[int, int]:
-    # Whole metres are exact in the header's float32. The separation is smooth: what it does
-    # between the points of the lattice stays within a tenth of its spread and half a metre.
-    assert source.ref.vertical is not None
-    extent = source.extent
-    lon, lat = terrain_surface.lattice(extent.west, extent.south, extent.east, extent.north, 129)
-    data = np.isfinite(source.sample(lon, lat))
-    inside = data if data.any() else np.ones_like(data)
-    low, high = _widened(source.ref.vertical.separation(lon[inside], lat[inside]))
-    found = existing(areas, level)
-    size = 180 / 2**level
-    west, south = found.x0 * size - 180, found.y0 * size - 90
-    rows, columns = found.mask.shape
-    lon, lat = terrain_surface.lattice(west, south, west + columns * size, south + rows * size, 257)
-    sea_low, sea_high = _widened(SEA_LEVEL.separation(lon, lat))
-    # The fill beside data carries its height above the sea to where the sea stands otherwise.
-    carried = sea_high - sea_low
-    bottom = min(low + extent.min_height_m - carried, sea_low)
-    top = max(high + extent.max_height_m + carried, sea_high)
-    return math.floor(bottom), math.floor(top) + 1
+def _sheet(
+    source: TerrainSource,
+    spec: TerrainSpec,
+    levels: tuple[int, ...],
+    x: int,
+    y: int,
+    shape: tuple[int, int],
+) -> tuple[Sheet, int]:
+    """Return the surface over a rectangle of tiles of the first level, and its void nodes."""
+    level = levels[0]
+    cells = spec.cells(level)
+    low, high = spec.height_range(level)
+    window = terrain_surface.Window(
+        level,
+        cells,
+        (x - 1) * cells,
+        (y - 1) * cells,
+        (shape[1] + 2) * cells + 1,
+        (shape[0] + 2) * cells + 1,
+    )
+    fine, voids = terrain_surface.sample(source, window, cells, low, high)
+    # The deepest level is the strictest.
+    tolerances = np.array([spec.tolerance(k) for k in reversed(levels)], dtype=np.int64)
+    classes = classify(fine, window.x0, window.y0, cells, tolerances)
+    sheet = Sheet(window.x0, window.y0, spec.step_deg(level), low, high, fine, classes)
+    return sheet, voids
 
 
-def _widened(values: Array) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
-    margin = 0.5 + 0.1 * (high - low) if high > low else 0.0
-    return low - margin, high + margin
+def _encode(sheet: Sheet, spec: TerrainSpec, coord: TileCoord, rank: int) -> tuple[bytes, int, int]:
+    level = coord.level
+    return encode_tile(
+        sheet, coord, spec.cells(level), rank, spec.longest(level), spec.stride(level)
+    )
 
 
-def _build(job: _Job, unit: _Unit) -> UnitResult:
+def _build(source: TerrainSource, spec: TerrainSpec, unit: _Unit) -> UnitResult:
+    levels = unit.levels
+    first = existing(spec.areas, levels[0], within=unit.ancestor)
+    rows, columns = np.nonzero(first.mask)
+    if not len(rows):
+        return UnitResult([], {})
+    x0, y0 = first.x0 + int(columns.min()), first.y0 + int(rows.min())
+    shape = (int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
+    sheet, voids = _sheet(source, spec, levels, x0, y0, shape)
+    halo = spec.cells(levels[0])
+    nodes = (shape[0] * halo + 1) * (shape[1] * halo + 1)
+    facts: dict[str, Any] = {"nodes": nodes, "voids": voids, "levels": {}}
+    size = 180 / 2 ** levels[0]
+    west, south = x0 * size - 180, y0 * size - 90
+    region = Region(west, south, west + shape[1] * size, south + shape[0] * size)
+    probes = None
+    if isinstance(source, PixelSource):
+        probes = probe(source, region, source.extent, source.resolution_deg)
     tiles: list[Tile] = []
-    facts: dict[str, Any] = {"tiles": {}, "nodes": {}, "voids": {}, "errors": {}}
-    probes: Probes | None = None
-    for level in unit.levels:
-        found = existing(job.areas, level, within=unit.ancestor)
-        if not found.mask.any():
-            continue
-        surface = terrain_surface.sample(job.source, found, level)
-        low, high = job.height_range(level)
-        quantised = terrain_surface.quantise(surface, low, high)
-        decoded = low + quantised / QUANTA * (high - low)
-        normals = terrain_surface.normals(surface)
-        if probes is None:
-            probes = terrain_surface.probe(job.source, surface)
-        key = str(level)
-        facts["errors"][key] = probes.compare(surface, decoded)
-        inner = surface.data[HALO:-HALO, HALO:-HALO]
-        facts["nodes"][key], facts["voids"][key] = inner.size, int(inner.size - inner.sum())
-        facts["tiles"][key] = int(found.mask.sum())
+    for level in levels:
+        rank = len(levels) - 1 - levels.index(level)
+        deeper = level - levels[0]
+        corner = TileCoord(level, x0 << deeper, y0 << deeper)
+        mask = np.zeros((shape[0] << deeper, shape[1] << deeper), dtype=bool)
+        found = existing(spec.areas, level, within=unit.ancestor)
+        vertices = triangles = 0
         for row, column in np.argwhere(found.mask):
             coord = TileCoord(level, found.x0 + int(column), found.y0 + int(row))
-            window = np.s_[
-                row * CELLS : row * CELLS + NODES, column * CELLS : column * CELLS + NODES
-            ]
-            data = _encode(coord, quantised[window], normals[window], (low, high))
-            path = f"{coord.level}/{coord.x}/{coord.y}.terrain"
-            tiles.append(Tile(path, compress(data), "gzip"))
+            mask[coord.y - corner.y, coord.x - corner.x] = True
+            data, n, t = _encode(sheet, spec, coord, rank)
+            vertices, triangles = vertices + n, triangles + t
+            tiles.append(Tile(f"{level}/{coord.x}/{coord.y}.terrain", compress(data), "gzip"))
+        error = (0.0, 0.0, 0)
+        if probes is not None:
+            error = probes.compare(sheet, spec.cells(level), rank, spec.longest(level), mask, halo)
+        facts["levels"][str(level)] = [int(mask.sum()), vertices, triangles, *error]
     return UnitResult(tiles, facts)
 
 
-class _Grid(NamedTuple):
-    """The part of a tile that is the same for all: which node is which vertex."""
-
-    order: NDArray[np.int64]
-    u: NDArray[np.uint16]
-    v: NDArray[np.uint16]
-    triangles: NDArray[np.uint32]
-    edges: quantized_mesh.Edges
-
-
-@cache
-def _grid() -> _Grid:
-    node = np.arange(NODES * NODES).reshape(NODES, NODES)
-    sw, se, nw, ne = node[:-1, :-1], node[:-1, 1:], node[1:, :-1], node[1:, 1:]
-    triangles = np.stack([sw, se, nw, nw, se, ne], axis=-1).reshape(-1, 3)
-    order = quantized_mesh.first_use_order(triangles)
-    vertex = np.empty(len(order), dtype=np.uint32)
-    vertex[order] = np.arange(len(order), dtype=np.uint32)
-    across = np.rint(np.arange(NODES) * (QUANTA / CELLS)).astype(np.uint16)
-    u, v = across[order % NODES], across[order // NODES]
-    return _Grid(order, u, v, vertex[triangles], quantized_mesh.edges_of(u, v))
-
-
-def _encode(
-    coord: TileCoord,
-    heights: NDArray[np.uint16],
-    normals: NDArray[np.uint8],
-    height_range: tuple[float, float],
-) -> bytes:
-    grid = _grid()
-    low, high = height_range
-    size = 180 / 2**coord.level
-    west, south = coord.x * size - 180, coord.y * size - 90
-    h = heights.ravel()[grid.order]
-    points = geodetic_to_ecef(
-        west + grid.u / QUANTA * size,
-        south + grid.v / QUANTA * size,
-        low + h / QUANTA * (high - low),
-    )
-    middle = float(low + np.median(h) / QUANTA * (high - low))
-    center = geodetic_to_ecef(
-        np.array([west + size / 2]), np.array([south + size / 2]), np.array([middle])
-    )[0]
-    sphere, radius = bounding_sphere(points)
-    header = quantized_mesh.Header(
-        center=_vector(center),
-        min_height_m=low,
-        max_height_m=high,
-        sphere_center=_vector(sphere),
-        sphere_radius_m=radius,
-        horizon=_vector(horizon_occlusion_point(points, center)),
-    )
-    return quantized_mesh.encode(
-        quantized_mesh.QuantizedMesh(
-            header,
-            grid.u,
-            grid.v,
-            h,
-            grid.triangles,
-            grid.edges,
-            normals.reshape(-1, 2)[grid.order],
-        )
-    )
-
-
-def _vector(values: Array) -> tuple[float, float, float]:
-    x, y, z = values.tolist()
-    return x, y, z
-
-
-def _summary(job: _Job, facts: Sequence[dict[str, Any]], run: Run) -> TilesetInfo:
-    tiles: Counter[str] = Counter()
-    nodes: Counter[str] = Counter()
-    voids: Counter[str] = Counter()
-    squares: Counter[str] = Counter()
-    probes: Counter[str] = Counter()
-    worst: dict[str, float] = {}
+def _summary(
+    source: TerrainSource, spec: TerrainSpec, facts: Sequence[dict[str, Any]], run: Run
+) -> TilesetInfo:
+    sums: dict[str, Counter[str]] = {str(k): Counter() for k in spec.levels}
+    worst: dict[str, float] = {str(k): 0.0 for k in spec.levels}
+    last = str(spec.levels[-1])
+    nodes = voids = 0
     for fact in facts:
-        tiles.update(fact["tiles"])
-        nodes.update(fact["nodes"])
-        voids.update(fact["voids"])
-        for level, (error, square, count) in fact["errors"].items():
-            worst[level] = max(worst.get(level, 0.0), error)
-            squares[level] += square
-            probes[level] += count
-    levels = [str(level) for level in job.levels]
-    last = levels[-1]
-    share = voids[last] / nodes[last]
+        for level, (tiles, vertices, triangles, error, square, count) in fact.get(
+            "levels", {}
+        ).items():
+            sums[level].update(
+                tiles=tiles, vertices=vertices, triangles=triangles, square=square, count=count
+            )
+            worst[level] = max(worst[level], error)
+            if level == last:
+                nodes, voids = nodes + fact["nodes"], voids + fact["voids"]
+    share = voids / nodes
     run.findings.add(
         "terrain-void",
         "assumption",
         f"{share:.1%} of the nodes of level {last} lie outside the data of the elevation model "
         "and are set to mean sea level (EGM96), or beside data to the mean of their neighbours",
-        count=voids[last],
+        count=voids,
     )
-    vertical = job.source.ref.vertical
-    assert vertical is not None
-    low, high = job.ranges[-1]
-    extent = job.source.extent
+    for level in spec.levels:
+        allowed = geometric_error_m(level)
+        if worst[str(level)] > allowed:
+            run.findings.add(
+                "terrain-error",
+                "warning",
+                f"level {level} is off the elevation model by up to {worst[str(level)]:.2f} m, "
+                f"more than the {allowed:.2f} m that a viewer assumes",
+            )
+    low, high = spec.height_range(spec.levels[-1])
+    extent = source.extent
     return TilesetInfo(
         bounds=Region(*extent[:4], low, high),
-        min_level=job.levels[0],
-        max_level=job.levels[-1],
-        tiles=sum(tiles.values()),
+        min_level=spec.levels[0],
+        max_level=spec.levels[-1],
+        tiles=sum(c["tiles"] for c in sums.values()),
         metadata={
-            "tiles_per_level": {k: tiles[k] for k in levels},
-            "errors_m": {k: worst[k] for k in levels},
-            "rmse_m": {k: math.sqrt(squares[k] / max(1, probes[k])) for k in levels},
-            "geometric_error_m": {k: geometric_error_m(int(k)) for k in levels},
+            "tiles_per_level": {k: c["tiles"] for k, c in sums.items()},
+            "vertices_per_level": {k: c["vertices"] for k, c in sums.items()},
+            "triangles_per_level": {k: c["triangles"] for k, c in sums.items()},
+            "errors_m": worst,
+            "rmse_m": {k: math.sqrt(c["square"] / max(1, c["count"])) for k, c in sums.items()},
+            "geometric_error_m": {str(k): geometric_error_m(k) for k in spec.levels},
             "quantum_m": {
                 str(k): (high - low) / QUANTA
-                for k, (low, high) in zip(job.levels, job.ranges, strict=True)
+                for k, (low, high) in zip(spec.levels, spec.ranges_m, strict=True)
             },
             "void_share": share,
-            "vertical": vertical.to_json(),
-            "resolution_deg": job.source.resolution_deg,
+            "resolution_deg": source.resolution_deg,
+            "terrain": spec.to_json(),
         },
     )

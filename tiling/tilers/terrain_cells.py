@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tiling.batches import ElevationSource
 from tiling.bounds import Region
 from tiling.coords import TileCoord
 
@@ -30,11 +29,6 @@ class Cells(NamedTuple):
     x0: int
     y0: int
     mask: NDArray[np.bool_]
-
-
-def coverage_of(source: ElevationSource) -> tuple[Region, ...]:
-    """Return the areas that hold data: a source may name several (sheets), else its extent."""
-    return tuple(getattr(source, "coverage", (source.extent,)))
 
 
 def existing(areas: Sequence[Region], level: int, within: TileCoord | None = None) -> Cells:
