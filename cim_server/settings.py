@@ -42,7 +42,8 @@ class Settings:
         max_body_nbytes: largest request body.
         cpu_workers: processes for computed terrain (relief, contours, meshes) of each server
             process; started when first needed.
-        computed_nbytes: memory of each server process for computed tiles.
+        tile_cache: bytes of memory of each server process for computed tiles (terrain, imagery);
+            the environment may say ``512M`` or ``2G``; 0 keeps none.
     """
 
     data: Path = Path("data")
@@ -59,7 +60,7 @@ class Settings:
     open_stores: int = 256
     max_body_nbytes: int = 1 << 20
     cpu_workers: int = 2
-    computed_nbytes: int = 64 << 20
+    tile_cache: int = 256 << 20
 
     def __post_init__(self) -> None:
         if self.admin_key and len(self.admin_key) < MIN_ADMIN_KEY_LENGTH:
@@ -95,7 +96,7 @@ class Settings:
             ("workers", 1),
             ("raster_threads", 1),
             ("cpu_workers", 1),
-            ("computed_nbytes", 0),
+            ("tile_cache", 0),
             ("open_stores", 1),
             ("max_body_nbytes", 0),
         ):
@@ -148,6 +149,12 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _size(text: str) -> int:
+    number, unit = text.strip(), text.strip()[-1:].upper()
+    shift = {"K": 10, "M": 20, "G": 30}.get(unit, 0)
+    return int(number[:-1] if shift else number) << shift
+
+
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "data": Path,
     "port": int,
@@ -157,7 +164,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "poll_s": float,
     "raster_threads": int,
     "cpu_workers": int,
-    "computed_nbytes": int,
+    "tile_cache": _size,
     "open_stores": int,
     "max_body_nbytes": int,
 }

@@ -134,7 +134,7 @@ class State:
         self.stores = OpenStores(settings.data, settings.open_stores)
         self.indexes = OpenIndexes(settings.data, settings.open_stores)
         self.workers = WorkerPool(settings.cpu_workers)
-        self.computed = ComputedTiles(settings.computed_nbytes)
+        self.computed = ComputedTiles(settings.tile_cache)
         self.refresh_error = ""
         self._catalogue_threads = anyio.CapacityLimiter(_CATALOGUE_THREADS)
 
@@ -152,6 +152,7 @@ class State:
             return False
         self.snapshot = await self.in_catalogue_thread(Snapshot.read, self.catalog)
         self.stores.keep_only(self.snapshot.digests())
+        self.computed.keep_only(self.snapshot.digests())
         await self.in_catalogue_thread(self.indexes.keep_only, self.snapshot.digests())
         return True
 

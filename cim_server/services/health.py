@@ -59,6 +59,10 @@ def router(state: State) -> APIRouter:
                 "cim_computed_bytes": ("Computed tiles kept.", state.computed.nbytes),
                 "cim_computed_hits_total": ("Computed tiles found.", state.computed.hits),
                 "cim_computed_misses_total": ("Tiles computed.", state.computed.misses),
+                "cim_computed_shared_total": (
+                    "Requests that waited for a tile under way.",
+                    state.computed.shared,
+                ),
             }
         )
         return Response(text, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from rio_tiler.colormap import cmap
 from starlette.responses import Response
 
+from cim_server.computed import TileKey
 from cim_server.errors import InvalidRequest
 from cim_server.links import Links
 from cim_server.middleware.conditional import validate
@@ -111,7 +112,9 @@ async def computed(
         data = await state.workers.run(work, *arguments)
         return None if data is None else StoredTile(data, media_type, None, "")
 
-    made = await state.computed.get((work.__name__, *arguments), make)
+    made = await state.computed.get(
+        TileKey(found.surface.digests, (work.__name__, *arguments)), make
+    )
     if made is None:
         raise missing
     return made

@@ -59,7 +59,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "CIM_OPEN_STORES": "10",
         "CIM_MAX_BODY_NBYTES": "1000",
         "CIM_CPU_WORKERS": "5",
-        "CIM_COMPUTED_NBYTES": "6",
+        "CIM_TILE_CACHE": "6",
         "CIM_DATABASE_URL": "sqlite:////srv/c.db",
         "OTHER": "x",
     }
@@ -111,3 +111,16 @@ def test_every_setting_and_link_is_documented() -> None:
     text = DOCS.read_text(encoding="utf-8")
     for field in fields(Settings):
         assert f"`CIM_{field.name.upper()}`" in text, field.name
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"), [("0", 0), ("1000", 1000), ("64k", 64 << 10), ("2G", 2 << 30)]
+)
+def test_the_tile_cache_may_carry_a_unit(text: str, nbytes: int) -> None:
+    assert Settings.from_env({"CIM_TILE_CACHE": text}).tile_cache == nbytes
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "1T", "1.5G"])
+def test_a_tile_cache_that_means_nothing_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="(?i)tile_cache"):
+        Settings.from_env({"CIM_TILE_CACHE": text})
