@@ -169,6 +169,7 @@ def make_terrain(making: Making) -> Made:
     assert vertical is not None  # the plan refuses a terrain without
     writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
     tiler = TerrainTiler(
+        bake=options.bake_level(),
         name=plan.title,
         attribution=options.attribution,
         **_given(min_level=options.min_zoom, max_level=options.max_zoom),
