@@ -81,7 +81,8 @@ class Blocks:
             if (c0, r0, c1, r1) == (left, top, right, bottom):
                 block = self._block(index, layer, level, down, across)
                 y, x = down * BLOCK, across * BLOCK
-                return block[r0 - y : r1 - y, c0 - x : c1 - x]
+                # A copy: the kernels are compiled for contiguous arrays.
+                return np.ascontiguousarray(block[r0 - y : r1 - y, c0 - x : c1 - x])
         out = np.full((bottom - top, right - left), np.nan, dtype=np.float32)
         for down in range(r0 // BLOCK, -(-r1 // BLOCK)):
             y0, y1 = max(r0, down * BLOCK), min(r1, (down + 1) * BLOCK)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tiling.batches import Lattice
 from tiling.bounds import Region
 from tiling.crs import TILE_REF, SpatialRef
+from tiling.dem.blend import Blend
 from tiling.dem.blocks import CACHE_NBYTES, Block, Blocks
 from tiling.dem.centres import pixel_centres
 from tiling.dem.kernels import bilinear_axes, bilinear_nodes, feather_weights
@@ -150,7 +151,7 @@ class DemStack:
             OutsideArea, StoreError: see `heights`.
         """
         lon, lat = np.asarray(lon_deg, np.float64), np.asarray(lat_deg, np.float64)
-        surface = _Surface(lon.shape)
+        surface = Blend(lon.shape)
         for index, layer in enumerate(self.layers):
             west, south, east, north = self._boxes[index]
             near = (lon >= west - _SLACK_DEG) & (lon <= east + _SLACK_DEG)
@@ -182,7 +183,7 @@ class DemStack:
         return lon[data], lat[data], heights[data]
 
     def _strip(self, lon: Array, lat: Array, step: float, out: Array) -> None:
-        surface: _Surface | None = None
+        surface: Blend | None = None
         reached = [k for k, box in enumerate(self._boxes) if _overlap(box, lon, lat)]
         for order, index in enumerate(reached):
             layer = self.layers[index]
@@ -197,7 +198,7 @@ class DemStack:
                 # Nothing else reaches the window: the sum of one part, and no weight matters.
                 out[window] = heights
                 return
-            surface = surface or _Surface(out.shape)
+            surface = surface or Blend(out.shape)
             surface.lay_window(
                 window,
                 heights,
@@ -326,75 +327,6 @@ class DemStack:
             )
 
 
-class _Surface:
-    """What layers have contributed so far: a weighted mean, upper layers covering lower ones."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.left = np.ones(shape)  # what upper layers let through
-        self._sum = np.zeros(shape)
-        self._first = np.full(shape, np.nan)
-        self._parts = np.zeros(shape, dtype=np.int16)
-
-    def lay(
-        self,
-        where: NDArray[np.int64],
-        heights: Array,
-        weights: Callable[[NDArray[np.int64]], Array],
-        last: bool,
-    ) -> None:
-        """Lay heights (all finite) under what is there, at flat positions."""
-        weight = np.ones(len(where))
-        # The weight of the lowest layer matters only where others shine through.
-        part = np.flatnonzero(self._parts[where] > 0) if last else np.arange(len(where))
-        if len(part):
-            weight[part] = _positive(weights(part))
-        self._add(where, heights, weight)
-
-    def lay_window(
-        self,
-        window: tuple[slice, slice],
-        heights: Array,
-        weights: Callable[[], Array],
-        last: bool,
-    ) -> None:
-        """Lay heights (NaN: void) under what is there, in a window."""
-        data = np.isfinite(heights) & (self.left[window] > 0)
-        if not data.any():
-            return
-        if last and not self._parts[window][data].any():
-            weight = np.ones(int(data.sum()))
-        else:
-            weight = _positive(weights()[data])
-        rows, columns = np.nonzero(data)
-        flat = (rows + (window[0].start or 0)) * self.left.shape[1]
-        self._add(flat + columns + (window[1].start or 0), heights[data], weight)
-
-    def _add(self, where: NDArray[np.int64], heights: Array, weight: Array) -> None:
-        left, total = self.left.reshape(-1), self._sum.reshape(-1)
-        first, parts = self._first.reshape(-1), self._parts.reshape(-1)
-        total[where] += left[where] * weight * heights
-        left[where] *= 1 - weight
-        fresh = where[parts[where] == 0]
-        first[fresh] = heights[parts[where] == 0]
-        parts[where] += 1
-
-    def complete(self) -> bool:
-        """Say whether nothing below can be seen."""
-        return bool((self.left == 0).all())
-
-    def heights(self) -> Array:
-        """Return the surface; NaN where no layer had data."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = self._sum / (1 - self.left)
-        # Where one layer alone has data its own bits count, whatever its weight.
-        return np.where(self._parts > 1, mean, self._first)
-
-
-def _positive(weights: Array) -> Array:
-    # Where a layer has data it counts, however little: below it there may be nothing.
-    return np.where(weights > 1e-6, weights, 1e-6)
-
-
 def _feathers(layers: Sequence[DemLayer], boxes: Sequence[Box]) -> list[float]:
     widths = []
     for index, layer in enumerate(layers):
@@ -416,7 +348,7 @@ def _boxes_overlap(a: Box, b: Box) -> bool:
 
 def _overlap(box: Box, lon: Array, lat: Array) -> bool:
     rows, columns = _inside(box, lon, lat)
-    return rows.stop > rows.start and columns.stop > columns.start
+    return bool(rows.stop > rows.start and columns.stop > columns.start)
 
 
 def _inside(box: Box, lon: Array, lat: Array) -> tuple[slice, slice]:
