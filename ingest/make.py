@@ -19,11 +19,11 @@ from ingest.overrides import note_unmatched
 from ingest.plan import Plan
 from ingest.prepare import Prepared, ResolveHeights, SortKeys, by_ordinal, prepare
 from ingest.readers import open_source
+from ingest.readers.elevation_terrain import ElevationTerrain
 from ingest.readers.raster import RasterReader
 from ingest.report import Report
 from ingest.workspace import file_store
 from tiling.batches import FeatureBatch
-from tiling.dem import DemStack
 from tiling.errors import TilingError
 from tiling.findings import Finding, Findings
 from tiling.formats.geoparquet import write_geoparquet
@@ -169,28 +169,23 @@ def make_terrain(making: Making) -> Made:
     assert vertical is not None  # the plan refuses a terrain without
     writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
     tiler = TerrainTiler(
-        bake=options.bake_level(),
         name=plan.title,
         attribution=options.attribution,
         **_given(min_level=options.min_zoom, max_level=options.max_zoom),
     )
-    cog = making.folder / "dem.tif"
     with _raster(plan) as reader:
         making.report.findings.merge(reader.findings)
-        with making.report.step("read"):
-            source = reader.elevation(vertical, making.progress)
+        try:
+            with making.report.step("tile"):
+                source = ElevationTerrain(reader.elevation(vertical))
+                info = tiler.run(source, making.run(writer))
+                tiles = writer.commit()
+        finally:
+            writer.abort()
+        cog = making.folder / "dem.tif"
         with making.report.step("cog"):
             write_dem_cog(reader.dataset_path(), cog, making.progress)
-    # Tiles come from what is stored, so that those made later from the store are the same.
-    stack = DemStack([source.layer(cog)])
-    try:
-        with making.report.step("tile"):
-            info = tiler.run(stack, making.run(writer))
-            tiles = writer.commit()
-    finally:
-        writer.abort()
-    known = info.metadata.get("terrain", {})
-    info = _with(info, vertical=vertical.to_json(), terrain={**known, "dem": stack.to_json()})
+    info = _with(info, vertical=vertical.to_json())
     _check(making, ThreeTzReader(tiles.path), info)
     return Made((("tiles", tiles), ("data", file_store(cog, "cog"))), info)
 
@@ -200,7 +195,7 @@ def make_imagery(making: Making) -> Made:
     cog = making.folder / "image.tif"
     with _raster(making.plan) as reader, making.report.step("cog"):
         making.report.findings.merge(reader.findings)
-        info = ImageryTiler().run(
+        info = ImageryTiler(making.plan.options.compression()).run(
             reader.dataset_path(), cog, making.progress, making.report.findings
         )
     return Made((("data", file_store(cog, "cog")),), info)

@@ -17,6 +17,7 @@ from typing import Any, Literal, cast, get_args
 from ingest.overrides import Override
 from ingest.readers.placement import Placement, Up, parse_up
 from tiling.errors import ConfigError
+from tiling.tilers.codecs import Compression
 
 Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions"]
 HeightMode = Literal["relative", "absolute"]
@@ -35,6 +36,8 @@ _TYPES: Mapping[str, tuple[type, str]] = {
     "properties": (dict, 'a table: { "name" = "value" }'),
     "min_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
     "max_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
+    "quality": (int, "a whole number from 1 to 100"),
+    "max_error": (float, "a number with a point, such as 0.05"),
 }
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -56,14 +59,15 @@ class IngestOptions:
         min_height_mode: whether building parts begin at a height above ground or at an elevation.
         bad_heights: what to do with null, NaN, zero, negative or absurd heights. By default
             missing ones get a default from the style rule, and impossible ones are refused.
-        bake: which tiles of a terrain are made at once: ``all`` (the default), ``none`` but the
-            roots, or those down to a level. The server makes the others on request.
         terrain: id of a terrain asset on which buildings stand.
         place: where a model stands, as `Placement.parse` takes it.
         up: the axis of models that points up: ``y`` or ``z``.
         models: tables with the ``source`` and the placement of one model each.
         overrides: tables that name features and say their height, base, roof or storeys, or
             that they are left out; see `ingest.overrides`.
+        compress: how the pixels of imagery are compressed; see `tiling.tilers.codecs`.
+        quality: of JPEG and WebP.
+        max_error: largest error of a value that LERC may make.
         area: where coordinates must lie: ``china``, ``world`` or ``west,south,east,north``.
     """
 
@@ -89,12 +93,14 @@ class IngestOptions:
     bad_heights: BadHeights | None = None
     min_zoom: int | None = None
     max_zoom: int | None = None
-    bake: str | None = None
     terrain: str | None = None
     place: str | None = None
     up: str | None = None
     models: tuple[Mapping[str, Any], ...] = ()
     overrides: tuple[Mapping[str, Any], ...] = ()
+    compress: str | None = None
+    quality: int | None = None
+    max_error: float | None = None
     area: str = "china"
     attribution: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -120,7 +126,8 @@ class IngestOptions:
         if None not in (self.min_zoom, self.max_zoom):
             if cast(int, self.min_zoom) > cast(int, self.max_zoom):
                 raise ConfigError(f"--min-zoom {self.min_zoom} is above --max-zoom {self.max_zoom}")
-        self.bake_level()
+
+        self.compression()
         self.feature_overrides()
         parse_up(self.up)
         for source in self.sources:
@@ -137,21 +144,13 @@ class IngestOptions:
                 return Placement.from_table(table), parse_up(table.get("up", self.up))
         return None if self.place is None else Placement.parse(self.place), parse_up(self.up)
 
-    def bake_level(self) -> int | None:
-        """Return the deepest terrain level that is baked (0: the roots alone), None for all.
+    def compression(self) -> Compression:
+        """Return how the pixels of imagery are compressed.
 
         Raises:
-            ConfigError: neither ``all`` nor ``none`` nor a level.
+            ConfigError: the three options contradict each other.
         """
-        if self.bake in (None, "all"):
-            return None
-        if self.bake == "none":
-            return 0
-        if self.bake.isdecimal() and int(self.bake) <= MAX_ZOOM:
-            return int(self.bake)
-        raise ConfigError(
-            f"--bake {self.bake!r} is neither all, none nor a level from 0 to {MAX_ZOOM}"
-        )
+        return Compression(self.compress or "auto", self.quality, self.max_error)
 
     def feature_overrides(self) -> tuple[Override, ...]:
         """Return what is declared of single features.

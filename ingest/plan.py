@@ -31,6 +31,7 @@ from tiling.errors import (
 )
 from tiling.findings import Findings
 from tiling.geoid import parse_vertical
+from tiling.tilers.codecs import Compression
 
 COLLECTION_OF_KIND: dict[Kind, str] = {
     "buildings": "buildings",
@@ -177,6 +178,8 @@ def make_plan(options: IngestOptions) -> Plan:
         if crs_assumed:
             message = f"the file has no reference system: taken as {options.assume_crs}"
             findings.add("crs-assumed", "assumption", message)
+    if kind != "imagery" and options.compression() != Compression():
+        raise ConfigError("--compress, --quality and --max-error belong to --kind imagery")
     refusals: list[SourceError] = []
     refs = tuple(
         _decide_ref(info, layer, kind, options, findings, refusals)

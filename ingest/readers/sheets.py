@@ -37,7 +37,8 @@ DRIVERS: Mapping[str, str] = MappingProxyType(
 SUFFIXES = frozenset(suffix for kinds in DRIVERS.values() for suffix in kinds.split())
 # One block is read at a time: a file that is one huge strip would not fit into the budget.
 MAX_BLOCK_NBYTES = 512 * 1024**2
-GDAL_CACHE_MB = 128
+# rasterio takes bytes where GDAL takes megabytes: a bare 128 would be no cache at all.
+GDAL_CACHE_NBYTES = 128 * 1024**2
 
 # Metres per unit, as GDAL drivers name the unit of a band.
 UNITS_M: Mapping[str, float] = MappingProxyType(
@@ -182,7 +183,7 @@ def open_raster(name: str) -> DatasetReader:
         SourceUnreadable: it cannot be opened; GDAL's words are kept.
         UnknownFormat: no driver takes the file.
     """
-    with reading(name), warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
+    with reading(name), warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_NBYTES):
         # A missing geotransform is refused by `describe`, with a remedy.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         dataset = rasterio.open(name)
