@@ -45,6 +45,10 @@ _DECLARED: dict[str, Any] = {
     "bad_heights": TextOption,
     "min_zoom": ZoomOption,
     "max_zoom": ZoomOption,
+    "bake": Annotated[
+        str | None,
+        typer.Option(help="Terrain tiles made at once: all, none or down to a level."),
+    ],
     "terrain": TextOption,
     "place": TextOption,
     "up": TextOption,

@@ -33,11 +33,13 @@ class Surface:
     Attributes:
         paths: its COGs, in order of priority; immutable files.
         vertical: JSON of the vertical datum that its heights are counted from.
+        terrain: JSON of what the version keeps of its surface and meshes; empty for old versions.
         digests: sha256 of the COGs, and so of every answer that is made from them.
     """
 
     paths: tuple[str, ...]
     vertical: str
+    terrain: str
     digests: str
 
     @property
@@ -71,6 +73,7 @@ def surface_of(state: State, entry: Entry) -> Surface:
     return Surface(
         tuple(str(state.path_of(ref)) for ref in refs),
         json.dumps(dict(entry.info["vertical"]), sort_keys=True),
+        json.dumps(dict(entry.info.get("terrain", {})), sort_keys=True),
         " ".join(ref.sha256 for ref in refs),
     )
 

@@ -19,11 +19,11 @@ from ingest.overrides import note_unmatched
 from ingest.plan import Plan
 from ingest.prepare import Prepared, ResolveHeights, SortKeys, by_ordinal, prepare
 from ingest.readers import open_source
-from ingest.readers.elevation_terrain import ElevationTerrain
 from ingest.readers.raster import RasterReader
 from ingest.report import Report
 from ingest.workspace import file_store
 from tiling.batches import FeatureBatch
+from tiling.dem import DemStack
 from tiling.errors import TilingError
 from tiling.findings import Finding, Findings
 from tiling.formats.geoparquet import write_geoparquet
@@ -169,23 +169,28 @@ def make_terrain(making: Making) -> Made:
     assert vertical is not None  # the plan refuses a terrain without
     writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
     tiler = TerrainTiler(
+        bake=options.bake_level(),
         name=plan.title,
         attribution=options.attribution,
         **_given(min_level=options.min_zoom, max_level=options.max_zoom),
     )
+    cog = making.folder / "dem.tif"
     with _raster(plan) as reader:
         making.report.findings.merge(reader.findings)
-        try:
-            with making.report.step("tile"):
-                source = ElevationTerrain(reader.elevation(vertical))
-                info = tiler.run(source, making.run(writer))
-                tiles = writer.commit()
-        finally:
-            writer.abort()
-        cog = making.folder / "dem.tif"
+        with making.report.step("read"):
+            source = reader.elevation(vertical, making.progress)
         with making.report.step("cog"):
             write_dem_cog(reader.dataset_path(), cog, making.progress)
-    info = _with(info, vertical=vertical.to_json())
+    # Tiles come from what is stored, so that those made later from the store are the same.
+    stack = DemStack([source.layer(cog)])
+    try:
+        with making.report.step("tile"):
+            info = tiler.run(stack, making.run(writer))
+            tiles = writer.commit()
+    finally:
+        writer.abort()
+    known = info.metadata.get("terrain", {})
+    info = _with(info, vertical=vertical.to_json(), terrain={**known, "dem": stack.to_json()})
     _check(making, ThreeTzReader(tiles.path), info)
     return Made((("tiles", tiles), ("data", file_store(cog, "cog"))), info)
 

@@ -59,6 +59,8 @@ class IngestOptions:
         min_height_mode: whether building parts begin at a height above ground or at an elevation.
         bad_heights: what to do with null, NaN, zero, negative or absurd heights. By default
             missing ones get a default from the style rule, and impossible ones are refused.
+        bake: which tiles of a terrain are made at once: ``all`` (the default), ``none`` but the
+            roots, or those down to a level. The server makes the others on request.
         terrain: id of a terrain asset on which buildings stand.
         place: where a model stands, as `Placement.parse` takes it.
         up: the axis of models that points up: ``y`` or ``z``.
@@ -93,6 +95,7 @@ class IngestOptions:
     bad_heights: BadHeights | None = None
     min_zoom: int | None = None
     max_zoom: int | None = None
+    bake: str | None = None
     terrain: str | None = None
     place: str | None = None
     up: str | None = None
@@ -126,7 +129,7 @@ class IngestOptions:
         if None not in (self.min_zoom, self.max_zoom):
             if cast(int, self.min_zoom) > cast(int, self.max_zoom):
                 raise ConfigError(f"--min-zoom {self.min_zoom} is above --max-zoom {self.max_zoom}")
-
+        self.bake_level()
         self.compression()
         self.feature_overrides()
         parse_up(self.up)
@@ -143,6 +146,22 @@ class IngestOptions:
             if Path(table["source"]) == source:
                 return Placement.from_table(table), parse_up(table.get("up", self.up))
         return None if self.place is None else Placement.parse(self.place), parse_up(self.up)
+
+    def bake_level(self) -> int | None:
+        """Return the deepest terrain level that is baked (0: the roots alone), None for all.
+
+        Raises:
+            ConfigError: neither ``all`` nor ``none`` nor a level.
+        """
+        if self.bake in (None, "all"):
+            return None
+        if self.bake == "none":
+            return 0
+        if self.bake.isdecimal() and int(self.bake) <= MAX_ZOOM:
+            return int(self.bake)
+        raise ConfigError(
+            f"--bake {self.bake!r} is neither all, none nor a level from 0 to {MAX_ZOOM}"
+        )
 
     def compression(self) -> Compression:
         """Return how the pixels of imagery are compressed.

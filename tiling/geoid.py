@@ -62,6 +62,27 @@ class VerticalDatum:
         grid = bundled_egm96() if self.grid is None else load_grid(self.grid)
         return grid.interpolate(lon, lat) + self.offset_m
 
+    def separation_axes(
+        self, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the separation at the crossings of meridians and parallels.
+
+        Args:
+            lon_deg: (n,) degrees; any multiple of 360 may be added.
+            lat_deg: (m,) degrees.
+
+        Returns:
+            (m, n) float64 metres, at a place as `separation` says (but for the order of sums);
+            NaN outside a user's grid.
+
+        Raises:
+            SourceUnreadable: the grid file cannot be read.
+        """
+        if self.kind != "grid":
+            return np.full((len(lat_deg), len(lon_deg)), self.offset_m)
+        grid = bundled_egm96() if self.grid is None else load_grid(self.grid)
+        return grid.interpolate_axes(lon_deg, lat_deg) + self.offset_m
+
     def to_json(self) -> dict[str, Any]:
         """Return the datum as a JSON object."""
         return {

@@ -97,6 +97,43 @@ class GeoidGrid:
             )
         return np.where(known, result, np.nan)
 
+    def interpolate_axes(
+        self, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Interpolate bilinearly where meridians cross parallels.
+
+        Args:
+            lon_deg: (n,) float64 degrees, any multiple of 360 added.
+            lat_deg: (m,) float64 degrees.
+
+        Returns:
+            (m, n) float64 metres; NaN outside the grid.
+        """
+        rows, columns = self.values.shape
+        x = np.mod(lon_deg - self.west_deg, 360.0) / self.step_lon_deg
+        y = (lat_deg - self.south_deg) / self.step_lat_deg
+        if self.periodic:
+            j = np.floor(x).astype(np.intp) % columns
+            fx = x - np.floor(x)
+            beyond_x = np.zeros(len(x), dtype=bool)
+        else:
+            x = np.where(x > 360.0 / self.step_lon_deg - 1e-6, 0.0, x)
+            j = np.clip(np.floor(x), 0, columns - 2).astype(np.intp)
+            fx = np.clip(x - j, 0.0, 1.0)
+            beyond_x = x >= columns - 1 + 1e-6
+        i = np.clip(np.floor(y), 0, rows - 2).astype(np.intp)
+        fy = np.clip(y - i, 0.0, 1.0)[:, None]
+        beyond_y = ~((y > -1e-6) & (y < rows - 1 + 1e-6))
+        # The few columns of the grid that are needed, brought to the parallels first.
+        used, position = np.unique(np.stack([j, (j + 1) % columns]), return_inverse=True)
+        position = position.reshape(2, -1)
+        near = self.values[i[:, None], used] * (1 - fy) + self.values[i[:, None] + 1, used] * fy
+        found: NDArray[np.float64] = near[:, position[0]] * (1 - fx) + near[:, position[1]] * fx
+        if beyond_x.any() or beyond_y.any():
+            found[:, beyond_x] = np.nan
+            found[beyond_y] = np.nan
+        return found
+
 
 @lru_cache(maxsize=1)
 def bundled_egm96() -> GeoidGrid:

@@ -22,6 +22,7 @@ from cim_server.errors import InvalidRequest, RangeNotSatisfiable
 from cim_server.links import Links
 from cim_server.middleware.measure import label
 from cim_server.responses import IMMUTABLE, REVALIDATE, json_response, matches, tile_response
+from cim_server.services.terrain_tiles import LAYER, is_partly_baked, on_demand
 from cim_server.services.tilejson import ending, tilejson
 from cim_server.state import CURRENT, Entry, State
 from tiling.errors import NotFound, StoreError
@@ -54,7 +55,10 @@ def routes(state: State) -> list[BaseRoute]:
         label(request.scope, TEMPLATE)
         check_key(key)
         entry = state.entry(asset, version)
-        found = await state.tile(entry, key)
+        partly = entry.kind == "terrain" and is_partly_baked(entry)
+        found = None if partly and key == LAYER else await state.tile(entry, key)
+        if found is None and partly:
+            found = await on_demand(state, entry, key)
         if found is not None:
             cache_control = REVALIDATE if version == CURRENT else IMMUTABLE
             return tile_response(found, request.headers, cache_control)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from rasterio.windows import Window
 from ingest.readers.sheets import Affine6, Sheet, open_raster, read_heights, reading
 from tiling.bounds import Region
 from tiling.crs import TILE_REF, SpatialRef, to_lonlat, transform_points
+from tiling.dem import DemLayer
 
 Array = NDArray[np.float64]
 
@@ -109,6 +111,12 @@ class ElevationRaster:
                 break
             heights[left] = self._sample_grid(index, grid, x[left], y[left])
         return heights
+
+    def layer(self, path: Path) -> DemLayer:
+        """Describe a COG of the sheets as a layer of a stack."""
+        boxes = [(r.west, r.south, r.east, r.north) for r in self.coverage]
+        low, high = self.coverage[0][4:]
+        return DemLayer.describe(path, self.ref, low, high, boxes)
 
     def pixel_centres(self, region: Region, limit: int) -> tuple[Array, Array]:
         """Return places in a region where pixels have their centres.

@@ -12,17 +12,21 @@ hill is meshed, which passes through whatever tiling passes through.
 from __future__ import annotations
 
 import gzip
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
+import rasterio
 import shapely
 from numpy.typing import NDArray
 
 from tiling.batches import MESH_COLUMN, FeatureBatch, Lattice
 from tiling.bounds import Region
 from tiling.coords import TileCoord, unmorton2
+from tiling.crs import SpatialRef
+from tiling.dem import DemLayer, DemStack
 from tiling.findings import Findings
 from tiling.formats.gltf_reading import Glb
 from tiling.meshes import ROOF, FeatureMesh, encode_mesh
@@ -39,6 +43,7 @@ from tiling.tilers.terrain import TerrainTiler, level_for
 def warm() -> None:
     """Tile a small city of extruded footprints and models, read its tiles, and mesh a hill."""
     _warm_terrain()
+    _warm_dem()
     batch = _city()
     keys = sort_keys(batch)
     order = np.argsort(keys, kind="stable")
@@ -56,6 +61,37 @@ def warm() -> None:
             data = gzip.decompress(tile.data)
             read_prisms(data, lambda table: np.arange(table.num_rows))
             Glb(data).primitives()
+
+
+def _warm_dem() -> None:
+    """Lay two small rasters over each other, one in degrees and one in metres."""
+    with TemporaryDirectory() as folder:
+        layers = []
+        for crs, x, y, step in (
+            ("EPSG:4547", 441000.0, 3508000.0, 10.0),
+            ("EPSG:4490", 113.37, 31.7, 1e-3),
+        ):
+            path = Path(folder) / f"{crs[5:]}.tif"
+            with rasterio.open(
+                path,
+                "w",
+                driver="GTiff",
+                width=64,
+                height=64,
+                count=1,
+                dtype="float32",
+                crs=crs,
+                transform=rasterio.Affine(step, 0, x, 0, -step, y),
+            ) as sink:
+                sink.write(np.full((1, 64, 64), 50, np.float32))
+            layers.append(DemLayer.describe(path, SpatialRef.parse(f"{crs}+5737"), 50, 50))
+        stack = DemStack(layers)
+        level = level_for(stack.resolution_deg)
+        step = 180 / 2**level / 64
+        west, south = math.floor(113.37 / step) * step, math.floor(31.69 / step) * step
+        stack.heights(Lattice(west, south, step, 80, 80))
+        stack.sample(np.array([113.38]), np.array([31.69]))
+        stack.close()
 
 
 class _Hill:

@@ -34,7 +34,7 @@ from tiling.formats.quantized_mesh import QUANTA
 from tiling.tilers import terrain_surface
 from tiling.tilers.base import Requirements, Run, TilesetInfo
 from tiling.tilers.pipeline import Tile, UnitResult, build_units, compress
-from tiling.tilers.terrain_cells import existing
+from tiling.tilers.terrain_cells import available_levels, existing
 from tiling.tilers.terrain_mesh import Sheet, encode_tile
 from tiling.tilers.terrain_probes import probe
 from tiling.tilers.terrain_rtin import classify
@@ -59,11 +59,14 @@ class TerrainTiler:
     Attributes:
         min_level: levels between 0 and this one are left out; the roots always exist.
         max_level: deepest level; None chooses it from the resolution of the source.
+        bake: deepest level whose tiles a run makes, the roots always; deeper ones are left to
+            `build_tile`. None makes all.
         name, attribution: texts of ``layer.json``.
     """
 
     min_level: int = 0
     max_level: int | None = None
+    bake: int | None = None
     name: str = ""
     attribution: str = ""
 
@@ -86,11 +89,14 @@ class TerrainTiler:
             )
         return tuple(sorted({0, *range(self.min_level, last + 1)}))
 
+    def baked(self, source: TerrainSource) -> tuple[int, ...]:
+        """Return those of the levels whose tiles a run makes."""
+        levels = self.levels(source)
+        return tuple(k for k in levels if self.bake is None or k <= max(self.bake, levels[0]))
+
     def count_tiles(self, source: TerrainSource) -> int:
         """Return how many tiles a run over `source` would make."""
-        return sum(
-            int(existing(source.coverage, level).mask.sum()) for level in self.levels(source)
-        )
+        return sum(int(existing(source.coverage, level).mask.sum()) for level in self.baked(source))
 
     def run(self, source: TerrainSource, run: Run) -> TilesetInfo:
         """Build every tile and ``layer.json``.
@@ -101,25 +107,27 @@ class TerrainTiler:
             run: where tiles, progress and findings go.
 
         Returns:
-            what was made; ``metadata["terrain"]`` is the JSON of the `TerrainSpec`.
+            what was made; ``metadata["terrain"]`` is the JSON of the `TerrainSpec`, and under
+            ``baked`` the deepest level that was made. ``layer.json`` tells of these levels alone.
 
         Raises:
             Cancelled: asked to stop.
         """
-        spec = specify(source, self.levels(source))
-        units = [unit for band in _bands(spec) for unit in _units(spec, band)]
+        spec, baked = specify(source, self.levels(source)), self.baked(source)
+        units = [unit for band in _bands(spec, baked) for unit in _units(spec, band)]
         facts = build_units("terrain", units, partial(_build, source, spec), run)
-        layer = self._layer_json(source, spec)
+        layer = self._layer_json(source, spec, baked)
         run.writer.put("layer.json", compress(layer), "gzip")
-        return _summary(source, spec, facts, run)
+        return _summary(source, spec, baked, facts, run)
 
-    def _layer_json(self, source: TerrainSource, spec: TerrainSpec) -> bytes:
-        available: list[list[layer_json.Rectangle]] = [[] for _ in range(spec.levels[-1] + 1)]
-        for level in spec.levels:
-            found = existing(spec.areas, level)
-            available[level] = layer_json.rectangles(found.mask, found.x0, found.y0)
+    def _layer_json(
+        self, source: TerrainSource, spec: TerrainSpec, baked: tuple[int, ...]
+    ) -> bytes:
         content = layer_json.layer_json(
-            available, source.extent, name=self.name, attribution=self.attribution
+            available_levels(spec.areas, baked),
+            source.extent,
+            name=self.name,
+            attribution=self.attribution,
         )
         return json.dumps(content, ensure_ascii=False, indent=1).encode()
 
@@ -149,9 +157,9 @@ class _Unit(NamedTuple):
     levels: tuple[int, ...]
 
 
-def _bands(spec: TerrainSpec) -> list[tuple[int, ...]]:
+def _bands(spec: TerrainSpec, levels: Sequence[int]) -> list[tuple[int, ...]]:
     bands: list[tuple[int, ...]] = []
-    for level in spec.levels:
+    for level in levels:
         if bands and spec.step_deg(bands[-1][0]) == spec.step_deg(level):
             bands[-1] = (*bands[-1], level)
         else:
@@ -242,11 +250,15 @@ def _build(source: TerrainSource, spec: TerrainSpec, unit: _Unit) -> UnitResult:
 
 
 def _summary(
-    source: TerrainSource, spec: TerrainSpec, facts: Sequence[dict[str, Any]], run: Run
+    source: TerrainSource,
+    spec: TerrainSpec,
+    baked: tuple[int, ...],
+    facts: Sequence[dict[str, Any]],
+    run: Run,
 ) -> TilesetInfo:
-    sums: dict[str, Counter[str]] = {str(k): Counter() for k in spec.levels}
-    worst: dict[str, float] = {str(k): 0.0 for k in spec.levels}
-    last = str(spec.levels[-1])
+    sums: dict[str, Counter[str]] = {str(k): Counter() for k in baked}
+    worst: dict[str, float] = {str(k): 0.0 for k in baked}
+    last = str(baked[-1])
     nodes = voids = 0
     for fact in facts:
         for level, (tiles, vertices, triangles, error, square, count) in fact.get(
@@ -266,7 +278,7 @@ def _summary(
         "and are set to mean sea level (EGM96), or beside data to the mean of their neighbours",
         count=voids,
     )
-    for level in spec.levels:
+    for level in baked:
         allowed = geometric_error_m(level)
         if worst[str(level)] > allowed:
             run.findings.add(
@@ -295,6 +307,6 @@ def _summary(
             },
             "void_share": share,
             "resolution_deg": source.resolution_deg,
-            "terrain": spec.to_json(),
+            "terrain": {**spec.to_json(), "baked": baked[-1]},
         },
     )

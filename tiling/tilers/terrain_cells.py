@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tiling.bounds import Region
 from tiling.coords import TileCoord
+from tiling.formats import layer_json
 
 
 class Cells(NamedTuple):
@@ -61,3 +62,19 @@ def _span(area: Region, level: int) -> tuple[int, int, int, int]:
     x1 = min(max(math.ceil((area.east + 180) * scale), x0 + 1), 2 * rows)
     y1 = min(max(math.ceil((area.north + 90) * scale), y0 + 1), rows)
     return x0, y0, x1, y1
+
+
+def available_levels(
+    areas: Sequence[Region], levels: Sequence[int]
+) -> list[list[layer_json.Rectangle]]:
+    """Return ``available`` of ``layer.json``: per level, from level 0, rectangles of its tiles.
+
+    Args:
+        areas: where data is, degrees.
+        levels: rising; the others have no tiles.
+    """
+    available: list[list[layer_json.Rectangle]] = [[] for _ in range(levels[-1] + 1)]
+    for level in levels:
+        found = existing(areas, level)
+        available[level] = layer_json.rectangles(found.mask, found.x0, found.y0)
+    return available
