@@ -7,23 +7,21 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from cim_server.state import Entry, State
-from tiling.batches import Lattice, TerrainSource
 from tiling.errors import NotFound
 
 if TYPE_CHECKING:
-    from ingest.readers.elevation import ElevationRaster
-    from tiling.bounds import Region
+    from tiling.dem import DemLayer, DemStack
     from tiling.geoid import VerticalDatum
 
-_KEPT_OPEN = 16
+# Surfaces a worker keeps open, and what the decoded blocks of each may take.
+_KEPT_OPEN = 8
+_CACHE_NBYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +76,36 @@ def surface_of(state: State, entry: Entry) -> Surface:
     )
 
 
-class AnywhereSource(TerrainSource, Protocol):
-    """A surface that can also be asked at places in any order."""
-
-    def sample(
-        self, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Return (N,) ellipsoidal heights, metres, from the finest pixels; NaN where void."""
-        ...
-
-
 @lru_cache(maxsize=_KEPT_OPEN)
-def open_source(surface: Surface) -> AnywhereSource:
-    """Open a surface, or return it open; in a worker, never in the serving process."""
-    from ingest.readers import open_source as open_file
-    from ingest.readers.base import ReadOptions
-    from ingest.readers.raster import RasterReader
+def open_source(surface: Surface) -> DemStack:
+    """Open a surface, or return it open; in a worker, never in the serving process.
 
-    vertical = datum_of(surface)
-    reader = open_file(surface.paths[0], ReadOptions())
-    assert isinstance(reader, RasterReader)
-    return _Sampled(reader.elevation(vertical), vertical)
+    Raises:
+        NotFound: an older version of this program kept its rasters in another form.
+    """
+    from tiling.dem import DemStack
+
+    kept = json.loads(surface.terrain)
+    if "dem" in kept:
+        return DemStack.from_json(surface.paths, kept, _CACHE_NBYTES)
+    return DemStack([_described(path, datum_of(surface)) for path in surface.paths], _CACHE_NBYTES)
+
+
+def _described(path: str, vertical: VerticalDatum) -> DemLayer:
+    """Describe a raster of a version that keeps no description of it."""
+    import rasterio
+
+    from tiling.crs import SpatialRef
+    from tiling.dem import DemLayer
+
+    with rasterio.open(path) as dataset:
+        text = dataset.crs.to_wkt()
+        plain = dataset.scales == (1.0,) and dataset.offsets == (0.0,)
+        if not plain or dataset.units[0] not in (None, "", "m", "metre"):
+            raise NotFound("the heights were stored by an older version in units; ingest it again")
+    # The range of heights is asked of a surface that is meshed; these are not.
+    ref = SpatialRef.parse(text).with_vertical(vertical)
+    return DemLayer.describe(path, ref, math.nan, math.nan)
 
 
 @lru_cache(maxsize=_KEPT_OPEN)
@@ -107,37 +114,3 @@ def datum_of(surface: Surface) -> VerticalDatum:
     from tiling.geoid import VerticalDatum
 
     return VerticalDatum.from_json(json.loads(surface.vertical))
-
-
-@dataclass(frozen=True)
-class _Sampled:
-    """One raster as a `TerrainSource`: sampled node by node from its finest pixels."""
-
-    raster: ElevationRaster
-    vertical: VerticalDatum
-
-    @property
-    def extent(self) -> Region:
-        return self.raster.extent
-
-    @property
-    def coverage(self) -> tuple[Region, ...]:
-        return self.raster.coverage
-
-    @property
-    def resolution_deg(self) -> float:
-        return self.raster.resolution_deg
-
-    def sample(
-        self, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        found = self.raster.sample(lon_deg, lat_deg)
-        known = np.isfinite(found)
-        found[known] += self.vertical.separation(lon_deg[known], lat_deg[known])
-        return found
-
-    def heights(self, lattice: Lattice) -> NDArray[np.float64]:
-        lon = lattice.west_deg + np.arange(lattice.columns) * lattice.step_deg
-        lat = lattice.south_deg + np.arange(lattice.rows) * lattice.step_deg
-        x, y = (g.ravel() for g in np.meshgrid(lon, lat))
-        return self.sample(x, y).reshape(lattice.rows, lattice.columns)

@@ -28,7 +28,9 @@ LAYER = "layer.json"
 def is_partly_baked(entry: Entry) -> bool:
     """Say whether a version serves levels that its stores do not hold."""
     terrain = entry.info.get("terrain") or {}
-    return "mesh" in terrain and int(terrain["baked"]) < int(terrain["mesh"]["levels"][-1])
+    if not {"mesh", "dem"} <= set(terrain):
+        return False
+    return int(terrain["baked"]) < int(terrain["mesh"]["levels"][-1])
 
 
 async def on_demand(state: State, entry: Entry, key: str) -> StoredTile | None:
