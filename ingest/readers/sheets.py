@@ -22,6 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from ingest.readers.vrt_sources import check_overview_name, check_sidecars, check_vrt, is_vrt
 from tiling.errors import NothingToTile, RasterUnsupported, SourceUnreadable, UnknownFormat
 
 # What each driver is for; anything else that GDAL could open is not offered as a source.
@@ -180,16 +181,31 @@ def open_raster(name: str) -> DatasetReader:
         name: a path, ``/vsizip/...``, or the text of a VRT.
 
     Raises:
+        RasterUnsupported: it would lead GDAL to files elsewhere, see `vrt_sources`.
         SourceUnreadable: it cannot be opened; GDAL's words are kept.
         UnknownFormat: no driver takes the file.
     """
+    drivers = list(DRIVERS)
+    path = None if name.startswith(("<VRTDataset", "/vsizip/")) else Path(name)
+    if path is not None and path.is_file():
+        if is_vrt(path):
+            check_vrt(path)
+        check_sidecars(path)
+    elif name.startswith("/vsizip/"):
+        # Names inside a VRT could lead out of the archive.
+        drivers.remove("VRT")
     with reading(name), warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_NBYTES):
         # A missing geotransform is refused by `describe`, with a remedy.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        dataset = rasterio.open(name)
-    if dataset.driver not in DRIVERS:
-        dataset.close()
-        raise _unknown(name, f"{dataset.driver} rasters are not taken")
+        # Other drivers would go to the network for a text file that names a web service.
+        # (`rasterio.open` takes one driver only.)
+        dataset = DatasetReader(name, driver=drivers)
+    if path is not None:
+        try:
+            check_overview_name(path, dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE"))
+        except RasterUnsupported:
+            dataset.close()
+            raise
     return dataset
 
 

@@ -339,7 +339,7 @@ def test_several_bands_complex_numbers_and_strange_drivers_are_refused(tmp_path:
         heights(write(tmp_path / "b.tif", np.ones((4, 4), np.complex64)))
     path = tmp_path / "c.png.tif"
     write(path, np.ones((2, 2), np.uint8), crs=None, driver="PNG")
-    with pytest.raises(UnknownFormat, match="PNG"):
+    with pytest.raises(UnknownFormat, match="no raster driver"):
         heights(path)
     path.write_text("not a raster")
     with pytest.raises(UnknownFormat, match="gdal_translate"):
