@@ -14,7 +14,7 @@ from tests.tiling.surfaces import Analytic, hills
 from tiling.coords import TileCoord
 from tiling.errors import TilingError
 from tiling.schemes import WEB_MERCATOR_QUAD
-from tiling.tilers.relief_contours import contours, encode_contours, interval_m, is_index
+from tiling.tilers.relief_contours import chain, contours, encode_contours, interval_m, is_index
 from tiling.tilers.relief_window import nodes
 
 HILLS = Analytic(hills)
@@ -55,6 +55,47 @@ def test_a_line_closes_or_ends_at_the_border_of_the_grid(grid: np.ndarray) -> No
         if not line.is_closed:
             for x, y in (line.coords[0], line.coords[-1]):
                 assert x in (0, 5) or y in (0, 5)
+
+
+def chained_by_steps(after: list[int]) -> list[list[int]]:
+    """The chains of `chain`, one link at a time."""
+    heads = [i for i in range(len(after)) if i not in after]
+    chains, seen = [], set()
+    for i in [*heads, *range(len(after))]:
+        links = []
+        while i >= 0 and i not in seen:
+            seen.add(i)
+            links.append(i)
+            i = after[i]
+        if links:
+            chains.append(links)
+    return chains
+
+
+@given(st.permutations(range(12)), st.sets(st.integers(0, 11)))
+def test_links_are_put_into_the_order_of_their_chains(after: list[int], last: set[int]) -> None:
+    after = [-1 if i in last else j for i, j in enumerate(after)]
+    order, line = chain(np.array(after))
+    found = [order[line == k].tolist() for k in range(line.max() + 1)]
+    assert found == chained_by_steps(after)
+    assert (np.diff(line) >= 0).all()
+
+
+@given(arrays(np.float64, (6, 7), elements=st.floats(-9, 9)))
+@settings(max_examples=60, deadline=None)
+def test_lines_are_those_that_geos_merges(grid: np.ndarray) -> None:
+    grid = np.where(np.abs(grid - np.rint(grid)) < 1e-3, grid + 0.01, grid)
+    found = contours(grid, 1.0)
+    for height in np.unique(found.heights):
+        lines = found.lines[found.heights == height]
+        pairs = np.concatenate([np.stack([c[:-1], c[1:]], 1) for c in map(coordinates, lines)])
+        merged = shapely.get_parts(shapely.line_merge(shapely.multilinestrings(pairs)))
+        assert len(merged) == len(lines)
+        assert sorted(shapely.length(merged)) == pytest.approx(sorted(shapely.length(lines)))
+
+
+def coordinates(line: shapely.LineString) -> np.ndarray:
+    return shapely.get_coordinates(line)
 
 
 @given(arrays(np.float64, (5, 5), elements=st.floats(-4, 4)))

@@ -6,7 +6,7 @@ starts many (a suite of tests, an image of a container) runs this first. It take
 once.
 
 There is no list of kernels: a small city of footprints and of models is tiled and read back, and a
-hill is meshed, which passes through whatever tiling passes through.
+hill is meshed and drawn, which passes through whatever tiling passes through.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ from tiling.tilers.building_tiles import Built, build_cell, read_prisms
 from tiling.tilers.buildings import BuildingsTiler, sort_keys
 from tiling.tilers.pipeline import SerialExecutor
 from tiling.tilers.quadtree import BASE_LEVEL, DEEPEST_LEVEL
+from tiling.tilers.relief_contours import contours
 from tiling.tilers.terrain import TerrainTiler, level_for
 
 
 def warm() -> None:
-    """Tile a small city of extruded footprints and models, read its tiles, and mesh a hill."""
+    """Tile a small city of footprints and models and read it; mesh a hill, draw its contours."""
     _warm_terrain()
     _warm_dem()
+    contours(np.add.outer(np.arange(4.0), np.arange(4.0)), 1.5)
     batch = _city()
     keys = sort_keys(batch)
     order = np.argsort(keys, kind="stable")

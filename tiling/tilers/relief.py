@@ -144,8 +144,7 @@ def sea_m(window: Window, vertical: VerticalDatum) -> Array | float:
     """
     if vertical.kind != "ellipsoidal":
         return 0.0
-    lon, lat = np.meshgrid((window.lon + 180) % 360 - 180, window.lat)
-    return parse_vertical("EPSG:5773").separation(lon, lat)
+    return parse_vertical("EPSG:5773").separation_axes((window.lon + 180) % 360 - 180, window.lat)
 
 
 def with_voids(grey: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.uint8]:

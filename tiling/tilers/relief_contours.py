@@ -2,7 +2,7 @@
 
 The one idea: where a level crosses an edge of the grid is a pure function of the edge's two
 heights, so the lines of neighbouring tiles meet at the same point of their common edge. Pieces
-are found by arrays, one row for each (cell, level) that cross, and joined to lines by GEOS.
+are found by arrays, one row for each (cell, level) that cross, and chained to lines.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import shapely
+from numba import njit
 from numpy.typing import NDArray
 
 from tiling.errors import TilingError
@@ -108,27 +109,44 @@ def contours(heights: Array, interval: float) -> Contours:
     row, column = np.repeat(row, repeats), np.repeat(column, repeats)
     nth = np.arange(len(row)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
     multiple = (np.nan_to_num(first[row, column]) + nth).astype(np.int64)
-    return _joined(_pieces(corners[row, column], row, column, multiple, interval), interval)
+    chosen = corners[row, column]
+    pieces = _pieces(chosen, row, column, multiple, interval, heights.shape[1])
+    return _joined(pieces, interval)
 
 
 class _Pieces(NamedTuple):
-    """M straight pieces: the multiple of the interval they lie on, and their two ends."""
+    """M straight pieces, high ground to their left.
+
+    Attributes:
+        multiple: (M,) of the interval they lie on.
+        begin, end: (M,) names of the crossings they go from and to.
+        ends: (M, 2, 2) float64, the places of these.
+    """
 
     multiple: Ints
-    ends: Array  # (M, 2, 2)
+    begin: Ints
+    end: Ints
+    ends: Array
 
 
-def _pieces(corners: Array, row: Ints, column: Ints, multiple: Ints, interval: float) -> _Pieces:
+def _pieces(
+    corners: Array, row: Ints, column: Ints, multiple: Ints, interval: float, across: int
+) -> _Pieces:
     level: Array = multiple.astype(np.float64) * interval
     above = corners >= level[:, None]
     case = above @ np.array([1, 2, 4, 8])
     middle = corners.mean(axis=-1) >= level
     case = np.where((case == 5) & middle, 16, np.where((case == 10) & middle, 17, case))
     points = _crossings(corners, row, column, level)
+    # A crossing is named by its level and its edge: even numbers lie on rows, odd on columns.
+    node = row * across + column
+    edges = 2 * np.stack([node + across, node + 1, node, node], axis=-1) + [0, 1, 0, 1]
+    names = multiple[:, None] * (2 * (int(row.max()) + 2) * across) + edges
     pairs = _PIECES[case]
     found, which = np.nonzero(pairs[:, :, 0] >= 0)
     chosen = pairs[found, which]
-    return _Pieces(multiple[found], points[found[:, None], chosen])
+    begin, end = names[found, chosen[:, 0]], names[found, chosen[:, 1]]
+    return _Pieces(multiple[found], begin, end, points[found[:, None], chosen])
 
 
 def _crossings(corners: Array, row: Ints, column: Ints, level: Array) -> Array:
@@ -151,18 +169,60 @@ def _crossings(corners: Array, row: Ints, column: Ints, level: Array) -> Array:
 
 
 def _joined(pieces: _Pieces, interval: float) -> Contours:
+    # High ground to the left: where one piece ends at most one begins.
+    by_begin = np.argsort(pieces.begin, kind="stable")
+    at = np.searchsorted(pieces.begin[by_begin], pieces.end)
+    after = by_begin[np.minimum(at, len(by_begin) - 1)]
+    after = np.where(pieces.begin[after] == pieces.end, after, -1)
+    order, line = chain(after)
+    ends, multiple = pieces.ends[order], pieces.multiple[order]
     # A level that touches a corner makes pieces without length.
-    long = (pieces.ends[:, 0] != pieces.ends[:, 1]).any(axis=1)
-    multiple, ends = pieces.multiple[long], pieces.ends[long]
-    order = np.argsort(multiple, kind="stable")
-    multiple, ends = multiple[order], ends[order]
-    if not len(multiple):
+    long = (ends[:, 0] != ends[:, 1]).any(axis=1)
+    ends, multiple, line = ends[long], multiple[long], line[long]
+    if not len(line):
         return Contours(np.empty(0), np.empty(0, dtype=object))
-    segments = shapely.linestrings(ends)
-    values, group = np.unique(multiple, return_inverse=True)
-    merged = shapely.line_merge(shapely.multilinestrings(segments, indices=group))
-    lines, owner = shapely.get_parts(merged, return_index=True)
-    return Contours(values[owner] * interval, lines)
+    first = np.concatenate([[True], line[1:] != line[:-1]])
+    number = np.cumsum(first) - 1
+    place = np.arange(len(line)) + number + 1
+    points = np.empty((len(line) + int(number[-1]) + 1, 2))
+    points[place] = ends[:, 1]
+    points[place[first] - 1] = ends[first, 0]
+    owner = np.empty(len(points), dtype=np.int64)
+    owner[place], owner[place[first] - 1] = number, number[first]
+    return Contours(multiple[first] * interval, shapely.linestrings(points, indices=owner))
+
+
+@njit(cache=True)
+def chain(after: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Put links into the order of their chains.
+
+    Args:
+        after: (M,) int64, the link that follows each, -1 for none; none follows two.
+
+    Returns:
+        (M,) int64 links, chain by chain, those that end before those that go around; and (M,)
+        int64, the number of the chain of each.
+    """
+    count = len(after)
+    follows = np.zeros(count, dtype=np.bool_)
+    for i in range(count):
+        if after[i] >= 0:
+            follows[after[i]] = True
+    seen = np.zeros(count, dtype=np.bool_)
+    order, line = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+    n = chains = 0
+    for rings in (False, True):
+        for i in range(count):
+            if seen[i] or (follows[i] and not rings):
+                continue
+            j = i
+            while j >= 0 and not seen[j]:
+                seen[j] = True
+                order[n], line[n] = j, chains
+                n += 1
+                j = after[j]
+            chains += 1
+    return order, line
 
 
 def is_index(heights: Array, interval: float) -> NDArray[np.bool_]:

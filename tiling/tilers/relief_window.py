@@ -51,12 +51,8 @@ class Window(NamedTuple):
         """Return the window with ellipsoidal heights counted from a vertical datum instead."""
         if vertical.kind == "ellipsoidal":
             return self
-        known = np.isfinite(self.heights)
-        lon, lat = np.meshgrid((self.lon + 180) % 360 - 180, self.lat)
-        heights = self.heights.copy()
-        # Only where there is data: a city's own geoid grid ends where the city does.
-        heights[known] -= vertical.separation(lon[known], lat[known])
-        return self._replace(heights=heights)
+        separation = vertical.separation_axes((self.lon + 180) % 360 - 180, self.lat)
+        return self._replace(heights=self.heights - separation)
 
 
 def metres_per_degree(lat_deg: Array) -> tuple[Array, Array]:
