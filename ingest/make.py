@@ -29,14 +29,14 @@ from tiling.findings import Finding, Findings
 from tiling.formats.geoparquet import write_geoparquet
 from tiling.stores.base import GetTile, StoreInfo
 from tiling.stores.pmtiles import PmtilesReader, PmtilesWriter
-from tiling.stores.zip3tz import ThreeTzReader, ThreeTzWriter
+from tiling.stores.zip3tz import ThreeTzWriter
 from tiling.tilers.base import Progress, Run, TilesetInfo
 from tiling.tilers.buildings import BuildingsTiler, sort_keys
 from tiling.tilers.cog import write_dem_cog
 from tiling.tilers.imagery import ImageryTiler
 from tiling.tilers.terrain import TerrainTiler
 from tiling.tilers.vector import VectorTiler
-from tiling.validate.terrain import check_terrain
+from tiling.validate.terrain import check_terrain, check_terrain_archive
 from tiling.validate.tileset3d import check_archive, check_tileset
 from tiling.validate.vectortiles import check_vector_tiles
 
@@ -191,7 +191,10 @@ def make_terrain(making: Making) -> Made:
         writer.abort()
     known = info.metadata.get("terrain", {})
     info = _with(info, vertical=vertical.to_json(), terrain={**known, "dem": stack.to_json()})
-    _check(making, ThreeTzReader(tiles.path), info)
+    with making.report.step("check"):
+        making.progress.begin("check")
+        findings, _ = check_terrain_archive(tiles.path, making.executor, making.progress.advance)
+    _judge(making, findings)
     return Made((("tiles", tiles), ("data", file_store(cog, "cog"))), info)
 
 

@@ -81,27 +81,47 @@ def probe(source: PixelSource, region: Region, extent: Region, pixel_deg: float)
         extent: where the source has data.
         pixel_deg: size of a pixel.
     """
+    found = [source.pixels(r, _LIMIT) for r in squares(region, extent, pixel_deg, _LIMIT)[0]]
+    if not found:
+        return Probes(np.empty(0), np.empty(0), np.empty(0))
+    return Probes(*(np.concatenate(axis) for axis in zip(*found, strict=True)))
+
+
+def squares(
+    region: Region, extent: Region, pixel_deg: float, limit: int
+) -> tuple[list[Region], bool]:
+    """Choose parts of a region that hold about a number of pixels.
+
+    Args:
+        region: degrees.
+        extent: where the source has data.
+        pixel_deg: size of a pixel.
+        limit: about how many pixels at most.
+
+    Returns:
+        the parts, and whether they are all of it.
+    """
     west, south = max(region.west, extent.west), max(region.south, extent.south)
     east, north = min(region.east, extent.east), min(region.north, extent.north)
     if not (west < east and south < north):
-        return Probes(np.empty(0), np.empty(0), np.empty(0))
-    wide, high = (east - west) / pixel_deg, (north - south) / pixel_deg
-    if wide * high <= _LIMIT:
-        return Probes(*source.pixels(Region(west, south, east, north), _LIMIT))
-    side = math.sqrt(_LIMIT) / _SQUARES * pixel_deg
-    found = []
+        return [], True
+    if (east - west) * (north - south) <= limit * pixel_deg * pixel_deg:
+        return [Region(west, south, east, north)], True
+    side = math.sqrt(limit) / _SQUARES * pixel_deg
+    parts = []
     for j in range(_SQUARES):
         for i in range(_SQUARES):
             x = west + (i + 0.5) / _SQUARES * (east - west)
             y = south + (j + 0.5) / _SQUARES * (north - south)
-            square = Region(
-                max(x - side / 2, west),
-                max(y - side / 2, south),
-                min(x + side / 2, east),
-                min(y + side / 2, north),
+            parts.append(
+                Region(
+                    max(x - side / 2, west),
+                    max(y - side / 2, south),
+                    min(x + side / 2, east),
+                    min(y + side / 2, north),
+                )
             )
-            found.append(source.pixels(square, _LIMIT))
-    return Probes(*(np.concatenate(axis) for axis in zip(*found, strict=True)))
+    return parts, False
 
 
 @njit(cache=True)

@@ -23,11 +23,13 @@ from tiling.errors import ConfigError
 from tiling.formats.quantized_mesh import QUANTA
 from tiling.geoid import parse_vertical
 from tiling.tilers.terrain_cells import existing
+from tiling.tilers.terrain_density import between_nodes_m
 from tiling.tilers.terrain_rtin import HALF_QUANTUM, SUB
 
 DEEPEST_LEVEL = 22
-# Nodes along an edge of a tile of the deepest level, and at most of any.
-FINEST_CELLS, MOST_CELLS = 64, 256
+# Nodes along an edge of a tile of the deepest level, unless pixels between them ask for more, and
+# at most of any.
+FEWEST_CELLS, MOST_CELLS = 64, 256
 SEA_LEVEL = parse_vertical("EPSG:5773")
 # Of a level's geometric error, what the mesh may leave its nodes by; the rest is for what lies
 # between nodes. Measured on steep mountains; see docs/terrain.md.
@@ -36,6 +38,9 @@ NODE_SHARE = 0.6
 FINEST_SHARE = 0.3
 # And what a chord may lie below the bend of the Earth.
 BEND_SHARE = 0.1
+# What the pixels between nodes may take before nodes lie denser, and what stays in any case.
+_BETWEEN_SHARE = 0.5
+_LEAST_SHARE = 0.15
 # Samples of heights that a viewer assumes along the edge of a tile.
 _ASSUMED_SAMPLES = 65
 
@@ -53,7 +58,7 @@ def geometric_error_m(level: int) -> float:
 
 def level_for(resolution_deg: float) -> int:
     """Return the first level whose nodes are no further apart than the pixels of the source."""
-    level = math.ceil(math.log2(180 / FINEST_CELLS / resolution_deg) - 1e-9)
+    level = math.ceil(math.log2(180 / FEWEST_CELLS / resolution_deg) - 1e-9)
     return min(max(level, 0), DEEPEST_LEVEL)
 
 
@@ -64,8 +69,8 @@ class TerrainSpec:
     Attributes:
         levels: the levels that exist, rising.
         areas: where data is; tiles exist where these are, and the two roots.
-        finest_level: the level of `FINEST_CELLS` nodes along a tile's edge; coarser ones have up
-            to `MOST_CELLS`.
+        finest_level, finest_cells: the deepest level and the cells of nodes along its tiles'
+            edges; coarser levels have up to `MOST_CELLS` as long as nodes lie no denser.
         tolerances_m: per level, by how much its mesh may leave its nodes.
         ranges_m: per level, the ellipsoidal heights between which it is quantised.
     """
@@ -73,12 +78,13 @@ class TerrainSpec:
     levels: tuple[int, ...]
     areas: tuple[Region, ...]
     finest_level: int
+    finest_cells: int
     tolerances_m: tuple[float, ...]
     ranges_m: tuple[tuple[float, float], ...]
 
     def cells(self, level: int) -> int:
         """Return how many cells of nodes lie along an edge of a tile."""
-        return min(MOST_CELLS, FINEST_CELLS << min(8, max(0, self.finest_level - level)))
+        return cells_of(level, self.finest_level, self.finest_cells)
 
     def step_deg(self, level: int) -> float:
         """Return the distance of two nodes."""
@@ -86,7 +92,7 @@ class TerrainSpec:
 
     def stride(self, level: int) -> int:
         """Return how many nodes apart slopes are measured: as far as 64 cells to a tile lie."""
-        return self.cells(level) // FINEST_CELLS
+        return self.cells(level) // FEWEST_CELLS
 
     def height_range(self, level: int) -> tuple[float, float]:
         """Return the heights of 0 and `QUANTA`."""
@@ -118,6 +124,7 @@ class TerrainSpec:
                 "levels": list(self.levels),
                 "areas": [list(area) for area in self.areas],
                 "finest_level": self.finest_level,
+                "finest_cells": self.finest_cells,
                 "tolerances_m": list(self.tolerances_m),
                 "ranges_m": [list(pair) for pair in self.ranges_m],
             }
@@ -140,36 +147,51 @@ class TerrainSpec:
             tuple(mesh["levels"]),
             tuple(Region(*area) for area in mesh["areas"]),
             mesh["finest_level"],
+            mesh["finest_cells"],
             tuple(mesh["tolerances_m"]),
             tuple((low, high) for low, high in mesh["ranges_m"]),
         )
+
+
+def cells_of(level: int, finest_level: int, finest_cells: int) -> int:
+    """Return how many cells of nodes lie along an edge of a tile."""
+    return min(MOST_CELLS, finest_cells << min(8, max(0, finest_level - level)))
 
 
 def specify(source: TerrainSource, levels: Sequence[int]) -> TerrainSpec:
     """Decide how a source is meshed.
 
     Args:
-        source: only its extent, coverage and resolution are looked at.
+        source: its extent, coverage and resolution are looked at, and some of its pixels.
         levels: rising levels.
     """
     finest = levels[-1]
     areas = tuple(source.coverage)
-    shared = {}
-    for level in range(finest + 1):
+    finest_step = math.ldexp(180.0, -finest) / FEWEST_CELLS
+    allowed = geometric_error_m(finest)
+    cells = FEWEST_CELLS
+    between = {cells: between_nodes_m(source, finest_step, finest_step)}
+    while between[cells] > _BETWEEN_SHARE * allowed and cells < MOST_CELLS:
+        cells *= 2
+        between[cells] = between_nodes_m(source, math.ldexp(180.0, -finest) / cells, finest_step)
+    tolerances, ranges = [], []
+    shared: dict[int, tuple[float, float]] = {}
+    for level in levels:
+        allowed = geometric_error_m(level)
+        share = FINEST_SHARE if level == finest else NODE_SHARE
+        own = cells_of(level, finest, cells)
+        # The same nodes as of a deepest level of so many cells; coarser ones leave enough.
+        lost = between.get(own << (finest - level), 0.0)
+        left = min(share, max(1 - lost / allowed, _LEAST_SHARE))
+        tolerances.append(left * allowed)
         # Levels that lie on the same nodes are quantised alike.
-        same = max(level if level < finest - 2 else finest - 2, 0)
-        if level in levels and same not in shared:
+        same = level
+        while same and cells_of(same - 1, finest, cells) == 2 * cells_of(same, finest, cells):
+            same -= 1
+        if same not in shared:
             shared[same] = _height_range(source.extent, areas, same)
-    return TerrainSpec(
-        tuple(levels),
-        areas,
-        finest,
-        tuple(
-            (FINEST_SHARE if level == finest else NODE_SHARE) * geometric_error_m(level)
-            for level in levels
-        ),
-        tuple(shared[max(min(level, finest - 2), 0)] for level in levels),
-    )
+        ranges.append(shared[same])
+    return TerrainSpec(tuple(levels), areas, finest, cells, tuple(tolerances), tuple(ranges))
 
 
 def _height_range(extent: Region, areas: Sequence[Region], level: int) -> tuple[float, float]:

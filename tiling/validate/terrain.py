@@ -8,26 +8,28 @@ and horizon points hold for the decoded vertices, and the triangles cover the ti
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tiling.coords import TileCoord
-from tiling.ellipsoid import geodetic_to_ecef
 from tiling.errors import FormatError
 from tiling.findings import Finding, Findings
 from tiling.formats import quantized_mesh
 from tiling.formats.layer_json import available_tiles
 from tiling.formats.quantized_mesh import QUANTA, QuantizedMesh
 from tiling.stores.base import StoredTile
-from tiling.tilers.horizon import FAR_MAGNITUDE, WGS84_RADII_M, occlusion_magnitude
+from tiling.stores.zip3tz import ThreeTzReader
+from tiling.validate.terrain_tile import broken_laws, heights_of
 
-_SLACK_M = 1e-3
-_SLACK_MAGNITUDE = 1e-9
+_CHUNK_TILES = 1000
 
 
 class TerrainStore(Protocol):
@@ -46,16 +48,30 @@ class _Border(NamedTuple):
     """An edge as a decoder sees it: place along the edge, height, and normal of each vertex."""
 
     along: NDArray[np.uint16]
-    heights: NDArray[np.float64]
+    quanta: NDArray[np.uint16]
+    scale: tuple[float, float]
     normals: NDArray[np.uint8] | None
 
     def same(self, other: _Border) -> bool:
         if self.normals is not None and other.normals is not None:
             if not np.array_equal(self.normals, other.normals):
                 return False
-        return np.array_equal(self.along, other.along) and np.array_equal(
-            self.heights, other.heights
-        )
+        if not np.array_equal(self.along, other.along):
+            return False
+        if self.scale == other.scale:
+            return np.array_equal(self.quanta, other.quanta)
+        return np.array_equal(self.heights_m(), other.heights_m())
+
+    def heights_m(self) -> NDArray[np.float64]:
+        low, high = self.scale
+        return low + self.quanta.astype(np.float64) / QUANTA * (high - low)
+
+
+class _Chunk(NamedTuple):
+    """Whole columns of tiles of one level, in order, and the column to the east of them."""
+
+    coords: list[TileCoord]
+    beside: list[TileCoord]
 
 
 @dataclass(slots=True)
@@ -68,10 +84,17 @@ class _Ledger:
     triangles: int = 0
     low: float = np.inf
     high: float = -np.inf
-    sound: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
+    edges: int = 0
 
     def error(self, rule: str, message: str, where: object) -> None:
         self.findings.add(rule, "error", message, 1, [str(where)])
+
+    def add(self, other: _Ledger) -> None:
+        self.findings.merge(other.findings)
+        self.tiles, self.edges = self.tiles + other.tiles, self.edges + other.edges
+        self.vertices += other.vertices
+        self.triangles += other.triangles
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
 
 def check_terrain(store: TerrainStore) -> tuple[list[Finding], dict[str, Any]]:
@@ -84,14 +107,56 @@ def check_terrain(store: TerrainStore) -> tuple[list[Finding], dict[str, Any]]:
         findings (broken laws have the severity ``error``), and facts: ``tiles, levels, vertices,
         triangles, min_height_m, max_height_m, edges_compared``.
     """
+    return _check(store, lambda chunks: (_check_chunk(store, chunk) for chunk in chunks))
+
+
+def check_terrain_archive(
+    path: Path, executor: Executor, step: Callable[[int], None]
+) -> tuple[list[Finding], dict[str, Any]]:
+    """Check a terrain tileset in one archive on several processes; see `check_terrain`.
+
+    Args:
+        path: a 3TZ archive.
+        executor: where tiles are checked.
+        step: told of how many tiles were checked.
+    """
+
+    def spread(chunks: Iterable[_Chunk]) -> Iterator[_Ledger]:
+        jobs = [executor.submit(_check_archived, path, chunk) for chunk in chunks]
+        try:
+            for job in jobs:
+                ledger = job.result()
+                step(ledger.tiles)
+                yield ledger
+        finally:
+            for job in jobs:
+                job.cancel()
+
+    store = ThreeTzReader(path)
+    try:
+        return _check(store, spread)
+    finally:
+        store.close()
+
+
+def _check_archived(path: Path, chunk: _Chunk) -> _Ledger:
+    store = ThreeTzReader(path)
+    try:
+        return _check_chunk(store, chunk)
+    finally:
+        store.close()
+
+
+def _check(
+    store: TerrainStore, spread: Callable[[Iterable[_Chunk]], Iterable[_Ledger]]
+) -> tuple[list[Finding], dict[str, Any]]:
     ledger = _Ledger()
     present = _listed(store.keys(), ledger)
     layer = _load_layer(store, ledger)
     if layer is not None:
         _check_available(layer, present, ledger)
-    compared = 0
-    for level in sorted({coord.level for coord in present}):
-        compared += _check_level(store, sorted(c for c in present if c.level == level), ledger)
+    for found in spread(_chunks(present)):
+        ledger.add(found)
     facts = {
         "tiles": ledger.tiles,
         "levels": sorted({coord.level for coord in present}),
@@ -99,7 +164,7 @@ def check_terrain(store: TerrainStore) -> tuple[list[Finding], dict[str, Any]]:
         "triangles": ledger.triangles,
         "min_height_m": ledger.low if ledger.tiles else None,
         "max_height_m": ledger.high if ledger.tiles else None,
-        "edges_compared": compared,
+        "edges_compared": ledger.edges,
     }
     return list(ledger.findings), facts
 
@@ -162,40 +227,58 @@ def _key(coord: TileCoord) -> str:
     return f"{coord.level}/{coord.x}/{coord.y}.terrain"
 
 
-def _check_level(store: TerrainStore, coords: list[TileCoord], ledger: _Ledger) -> int:
-    """Check the tiles of a level, column by column; return how many edges were compared."""
-    if not coords:
-        return 0
-    columns = 2 ** (coords[0].level + 1)
+def _chunks(present: set[TileCoord]) -> Iterator[_Chunk]:
+    """Cut a tileset into runs of columns of about `_CHUNK_TILES` tiles."""
+    for _, level in itertools.groupby(sorted(present), key=lambda coord: coord.level):
+        own: list[TileCoord] = []
+        for _, column in itertools.groupby(level, key=lambda coord: coord.x):
+            own += column
+            if len(own) >= _CHUNK_TILES:
+                yield _Chunk(own, _beside(own[-1], present))
+                own = []
+        if own:
+            yield _Chunk(own, _beside(own[-1], present))
+
+
+def _beside(last: TileCoord, present: set[TileCoord]) -> list[TileCoord]:
+    # The globe is round: the last column's neighbour is the first.
+    x = (last.x + 1) % 2 ** (last.level + 1)
+    rows = range(2**last.level)
+    if len(rows) > len(present):
+        return [c for c in present if c.level == last.level and c.x == x]
+    return [c for y in rows if (c := TileCoord(last.level, x, y)) in present]
+
+
+def _check_chunk(store: TerrainStore, chunk: _Chunk) -> _Ledger:
+    """Check tiles column by column, and their edges with the column after."""
+    ledger = _Ledger()
     east: dict[tuple[int, int], _Border] = {}
-    first: dict[int, _Border] = {}
     north: tuple[TileCoord, _Border] | None = None
-    compared = 0
-    for coord in coords:
+    for coord in chunk.coords:
         mesh = _decode(store, coord, ledger)
         if mesh is None:
             continue
         _check_tile(coord, mesh, ledger)
         west, south, east_edge, north_edge = _borders(mesh)
-        if coord.x == 0:
-            first[coord.y] = west
-        pairs = [(east.pop((coord.x - 1, coord.y), None), west)]
+        _compare(east.get((coord.x - 1, coord.y)), west, coord, ledger)
         if north is not None and north[0] == TileCoord(coord.level, coord.x, coord.y - 1):
-            pairs.append((north[1], south))
-        if coord.x == columns - 1:
-            # The globe is round: the last column's neighbour is the first.
-            pairs.append((first.get(coord.y), east_edge))
-        for mine, other in pairs:
-            if mine is None:
-                continue
-            compared += 1
-            if not mine.same(other):
-                ledger.error("terrain-edge", "an edge differs from its neighbour's", _key(coord))
+            _compare(north[1], south, coord, ledger)
         east[coord.x, coord.y] = east_edge
         north = (coord, north_edge)
-        # Only the column to the west can still be a neighbour.
-        east = {k: v for k, v in east.items() if k[0] >= coord.x - 1}
-    return compared
+    for coord in chunk.beside:
+        mine = east.get((chunk.coords[-1].x, coord.y))
+        mesh = None if mine is None else _decode(store, coord, ledger)
+        if mesh is not None:
+            _compare(mine, _borders(mesh)[0], coord, ledger)
+    return ledger
+
+
+def _compare(mine: _Border | None, other: _Border, coord: TileCoord, ledger: _Ledger) -> None:
+    if mine is None:
+        return
+    ledger.edges += 1
+    if not mine.same(other):
+        ledger.error("terrain-edge", "an edge differs from its neighbour's", _key(coord))
 
 
 def _decode(store: TerrainStore, coord: TileCoord, ledger: _Ledger) -> QuantizedMesh | None:
@@ -211,11 +294,12 @@ def _decode(store: TerrainStore, coord: TileCoord, ledger: _Ledger) -> Quantized
 
 
 def _borders(mesh: QuantizedMesh) -> tuple[_Border, _Border, _Border, _Border]:
-    heights = mesh.heights_m()
+    head = mesh.header
+    scale = (head.min_height_m, head.max_height_m)
 
     def border(index: NDArray[np.uint32], along: NDArray[np.uint16]) -> _Border:
         normals = None if mesh.oct_normals is None else mesh.oct_normals[index]
-        return _Border(along[index], heights[index], normals)
+        return _Border(along[index], mesh.h[index], scale, normals)
 
     edges = mesh.edges
     return (
@@ -227,73 +311,10 @@ def _borders(mesh: QuantizedMesh) -> tuple[_Border, _Border, _Border, _Border]:
 
 
 def _check_tile(coord: TileCoord, mesh: QuantizedMesh, ledger: _Ledger) -> None:
-    where = _key(coord)
     ledger.tiles += 1
     ledger.vertices += len(mesh.u)
     ledger.triangles += len(mesh.triangles)
-    for message in _topology(mesh, ledger):
-        ledger.error("terrain-mesh", message, where)
-    heights = mesh.heights_m()
-    ledger.low = min(ledger.low, float(heights.min()))
-    ledger.high = max(ledger.high, float(heights.max()))
-    size = 180 / 2**coord.level
-    west, south = coord.x * size - 180, coord.y * size - 90
-    lon, lat = west + mesh.u / QUANTA * size, south + mesh.v / QUANTA * size
-    points = geodetic_to_ecef(lon, lat, heights)
-    _check_volumes(mesh, points, where, ledger)
-    if mesh.oct_normals is None:
-        ledger.error("terrain-normals", "a tile has no vertex normals", where)
-        return
-    normals = quantized_mesh.oct_decode(mesh.oct_normals)
-    up = points / WGS84_RADII_M**2
-    if ((normals * up).sum(axis=1) <= 0).any():
-        ledger.error("terrain-normals", "a normal points into the ground", where)
-
-
-def _check_volumes(
-    mesh: QuantizedMesh, points: NDArray[np.float64], where: str, ledger: _Ledger
-) -> None:
-    head = mesh.header
-    numbers = (*head.center, *head.sphere_center, head.sphere_radius_m, *head.horizon)
-    if not np.isfinite(numbers).all():
-        ledger.error("terrain-header", "a header holds NaN or infinity", where)
-        return
-    distance = np.linalg.norm(points - np.array(head.sphere_center), axis=1)
-    if distance.max() > head.sphere_radius_m + _SLACK_M:
-        ledger.error("terrain-sphere", "vertices lie outside the bounding sphere", where)
-    horizon = np.array(head.horizon)
-    magnitude = float(np.linalg.norm(horizon))
-    if magnitude == 0:
-        ledger.error("terrain-horizon", "the horizon point is the Earth's centre", where)
-        return
-    needed = occlusion_magnitude(points, horizon / magnitude)
-    if min(needed, FAR_MAGNITUDE) > magnitude * (1 + _SLACK_MAGNITUDE):
-        ledger.error("terrain-horizon", "the horizon point hides visible vertices", where)
-
-
-def _topology(mesh: QuantizedMesh, ledger: _Ledger) -> tuple[str, ...]:
-    edges = mesh.edges
-    parts = (mesh.u, mesh.v, mesh.triangles, edges.west, edges.south, edges.east, edges.north)
-    key = b"".join(part.tobytes() for part in parts)
-    # Regular grids share one topology, which needs to be looked at once.
-    if key not in ledger.sound:
-        if len(ledger.sound) > 16:
-            ledger.sound.clear()
-        ledger.sound[key] = tuple(_broken(mesh))
-    return ledger.sound[key]
-
-
-def _broken(mesh: QuantizedMesh) -> Iterator[str]:
-    u, v = mesh.u.astype(np.int64), mesh.v.astype(np.int64)
-    a, b, c = mesh.triangles.T
-    area = (u[b] - u[a]) * (v[c] - v[a]) - (u[c] - u[a]) * (v[b] - v[a])
-    if (area == 0).any():
-        yield "a triangle is degenerate"
-    if (area < 0).any():
-        yield "a triangle is wound clockwise"
-    if int(area.sum()) != 2 * QUANTA * QUANTA:
-        yield "the triangles do not cover the tile exactly once"
-    found = quantized_mesh.edges_of(mesh.u, mesh.v)
-    for name in ("west", "south", "east", "north"):
-        if not np.array_equal(getattr(found, name), getattr(mesh.edges, name)):
-            yield f"the {name} edge does not list the vertices on it, in order"
+    low, high = heights_of(mesh)
+    ledger.low, ledger.high = min(ledger.low, low), max(ledger.high, high)
+    for rule, message in broken_laws(coord, mesh):
+        ledger.error(rule, message, _key(coord))
