@@ -20,8 +20,8 @@ from quantized_mesh_tile.terrain import TerrainTile
 from rasterio import Affine
 
 from ingest.readers.base import ReadOptions
-from ingest.readers.elevation_terrain import ElevationTerrain
 from ingest.readers.raster import RasterReader
+from tests.tiling.sampled import ElevationTerrain
 from tiling.coords import TileCoord
 from tiling.errors import Cancelled, ConfigError, DatumUndeclared
 from tiling.findings import Findings
