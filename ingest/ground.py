@@ -9,14 +9,12 @@ import shapely
 from numpy.typing import NDArray
 
 from catalog.database import Catalog
-from ingest.readers import open_source
-from ingest.readers.base import ReadOptions
-from ingest.readers.raster import RasterReader
+from catalog.records import StoreRef
 from ingest.workspace import Workspace
-from tiling.batches import ElevationSource
+from tiling.dem import DemStack
 from tiling.errors import SourceError
 from tiling.findings import Findings
-from tiling.geoid import VerticalDatum
+from tiling.tilers.terrain_spec import SEA_LEVEL
 
 # Samples a pixel, so that no dip of the bilinear surface between two of them is overlooked.
 _SAMPLES_A_PIXEL = 2
@@ -32,12 +30,10 @@ class TerrainGround:
     the ground may be metres lower than at both of its ends.
 
     Attributes:
-        elevation: the DEM of the terrain asset.
-        vertical: its vertical datum.
+        surface: the elevation models of the terrain asset.
     """
 
-    elevation: ElevationSource
-    vertical: VerticalDatum
+    surface: DemStack
 
     def __call__(
         self, footprints: NDArray[np.object_], findings: Findings
@@ -48,7 +44,7 @@ class TerrainGround:
             footprints: (N,) polygons in lon/lat degrees, N > 0.
             findings: counts the footprints that reach outside the DEM.
         """
-        step_deg = self.elevation.resolution_deg / _SAMPLES_A_PIXEL
+        step_deg = self.surface.resolution_deg / _SAMPLES_A_PIXEL
         places = shapely.get_num_coordinates(footprints) + shapely.length(footprints) / step_deg
         chunk = (np.cumsum(places) // _PLACES).astype(np.int64)
         start = np.flatnonzero(np.append(True, chunk[1:] != chunk[:-1]))
@@ -63,8 +59,9 @@ class TerrainGround:
         outlines = shapely.segmentize(shapely.force_2d(footprints), step_deg)
         points, owner = shapely.get_coordinates(outlines, return_index=True)
         lon, lat = np.ascontiguousarray(points.T)
-        height = self.elevation.sample(lon, lat)
+        height = self.surface.sample(lon, lat)
         outside = ~np.isfinite(height)
+        height[outside] = SEA_LEVEL.separation(lon[outside], lat[outside])
         lowest = np.full(len(footprints), np.inf)
         highest = np.full(len(footprints), -np.inf)
         beyond = np.zeros(len(footprints), dtype=bool)
@@ -72,36 +69,38 @@ class TerrainGround:
         findings.add(
             "ground-outside-terrain",
             "assumption",
-            "outlines that leave the terrain's data stand at 0 m of its vertical datum, as the "
-            "terrain tiles do there",
+            "outlines that leave the terrain's data stand at mean sea level (EGM96) there, as the "
+            "terrain tiles do",
             int(beyond.sum()),
         )
-        ellipsoidal = np.where(outside, 0.0, height) + self.vertical.separation(lon, lat)
-        np.minimum.at(lowest, owner, ellipsoidal)
-        np.maximum.at(highest, owner, ellipsoidal)
+        np.minimum.at(lowest, owner, height)
+        np.maximum.at(highest, owner, height)
         return lowest, highest
 
 
-def terrain_data(catalog: Catalog, terrain_id: str) -> tuple[str, str, VerticalDatum]:
-    """Return path and sha256 of the DEM that a terrain asset keeps, and its vertical datum.
+def terrain_data(catalog: Catalog, terrain_id: str) -> tuple[StoreRef, ...]:
+    """Return the stores of the elevation models that a terrain asset keeps, first wins.
 
     Raises:
         NotFound: no such asset.
-        SourceError: the asset is no terrain.
+        SourceError: the asset is no terrain, or was made before elevation models were described.
     """
     item, version = catalog.item(terrain_id), catalog.version(terrain_id)
-    for ref in version.stores:
-        if item.kind == "terrain" and ref.role == "data":
-            return ref.path, ref.sha256, VerticalDatum.from_json(dict(version.info["vertical"]))
-    raise SourceError(
-        f"--terrain {terrain_id!r} is an asset of kind {item.kind}, not a terrain",
-        remedy="name a terrain asset: cim list shows them",
-    )
+    if item.kind != "terrain":
+        raise SourceError(
+            f"--terrain {terrain_id!r} is an asset of kind {item.kind}, not a terrain",
+            remedy="name a terrain asset: cim list shows them",
+        )
+    if "dem" not in version.info.get("terrain", {}):
+        raise SourceError(
+            f"--terrain {terrain_id!r} was made by an older version of this program",
+            remedy="ingest the terrain again",
+        )
+    return tuple(ref for ref in version.stores if ref.role == "data")
 
 
 def open_ground(workspace: Workspace, catalog: Catalog, terrain_id: str) -> TerrainGround:
-    """Open the DEM of a terrain asset for sampling."""
-    path, _, vertical = terrain_data(catalog, terrain_id)
-    reader = open_source(workspace.root / path, ReadOptions())
-    assert isinstance(reader, RasterReader)
-    return TerrainGround(reader.elevation(vertical), vertical)
+    """Open the elevation models of a terrain asset for sampling."""
+    paths = [workspace.root / ref.path for ref in terrain_data(catalog, terrain_id)]
+    kept = dict(catalog.version(terrain_id).info["terrain"])
+    return TerrainGround(DemStack.from_json(paths, kept))

@@ -253,7 +253,8 @@ def job_key(plan: Plan, catalog: Catalog, resources: Resources) -> str:
     declared = plan.options.to_json()
     declared["sources"] = [info.fingerprint() for info in plan.sources]
     if plan.options.terrain is not None:
-        declared["terrain"] = terrain_data(catalog, plan.options.terrain)[1]
+        stores = terrain_data(catalog, plan.options.terrain)
+        declared["terrain"] = [store.sha256 for store in stores]
     if plan.kind == "buildings":
         declared["height_rule"] = repr(resources.height_rule)
     grids = {ref.vertical.grid for ref in plan.refs if ref.vertical and ref.vertical.grid}
