@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import city_view, conformance, footprints, layers
+from benchmarks import city_view, conformance, footprints, layers, terrain_requests
 from benchmarks.bench import Bench
 
 JOBS: dict[str, Callable[[Bench], dict[str, Any]]] = {
@@ -24,6 +24,7 @@ JOBS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "city-view": city_view.city_view,
     "conformance": conformance.conformance,
     "terrain": layers.terrain,
+    "terrain-requests": terrain_requests.terrain_requests,
     "imagery": layers.imagery,
     "vector": layers.vector,
 }

@@ -6,6 +6,7 @@ The function ``link(name, **params)`` returns an absolute URL. Names and paramet
     stac-collection (collection), stac-item (collection, item)
     tileset, layer-json, tilejson, raster-tilejson, pmtiles (asset, version)
     vector-tiles, raster-tiles (asset, version, z, x, y)     with "{z}" and so on to fill in
+    terrain (asset, version), terrain-tilejson (asset, version, product, grid)
 
 Files that rest on disk without an address of their own are named by their content: an RFC 6920
 ``ni:`` URI, beside ``file:checksum`` (a multihash) and ``file:size``, so that a receiver can tell
@@ -212,6 +213,22 @@ def _map_links(
         return [
             _link("tilejson", link("raster-tilejson", **target), JSON, item.title),
             _link("xyz", link("raster-tiles", **target, **_TEMPLATE), PNG, item.title),
+        ]
+    if item.kind == "terrain":
+        # What is computed of a terrain needs its elevation model, and to know its datum.
+        if "vertical" not in version.info or all(s.format != "cog" for s in version.stores):
+            return []
+        return [
+            *(
+                _link(
+                    "tilejson",
+                    link("terrain-tilejson", **target, product=product, grid="WebMercatorQuad"),
+                    JSON,
+                    f"{item.title} {product}",
+                )
+                for product in ("hillshade", "terrainrgb", "contours")
+            ),
+            _link("service", link("terrain", **target), JSON, item.title),
         ]
     if item.kind in ("vector", "divisions"):
         links = [

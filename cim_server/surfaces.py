@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,11 @@ def open_source(surface: Surface) -> DemStack:
     """
     from tiling.dem import DemStack
 
+    # Of the whole process, which is a worker: blocks are kept by the stack, not once more by GDAL,
+    # and the files beside a COG are none of its own.
+    os.environ.setdefault("GDAL_CACHEMAX", "16")
+    os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")
+    os.environ.setdefault("CPL_VSIL_CURL_ALLOWED_EXTENSIONS", ".none")
     kept = json.loads(surface.terrain)
     if "dem" in kept:
         return DemStack.from_json(surface.paths, kept, _CACHE_NBYTES)

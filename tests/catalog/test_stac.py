@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pystac
@@ -181,6 +182,21 @@ def test_map_links_follow_the_kind(kind: str, rels: list[str]) -> None:
     for x in data["links"]:
         if x["rel"] == "xyz":
             assert "z={z}" in x["href"]
+
+
+def test_a_terrain_that_keeps_its_elevation_model_leads_to_what_is_made_of_it() -> None:
+    version = a_version("terrain")
+    cog = StoreRef("data", "cog", "assets/dem.tif", "ef" * 32, 9, "image/tiff")
+    kept = replace(version, stores=(*version.stores, cog))
+    for known in (version, kept, replace(version, info={"vertical": {"code": "EPSG:5737"}})):
+        data = stac.item_to_stac(an_item("terrain"), known, link, COLLECTIONS)
+        assert stac.WEB_MAP_LINKS_EXTENSION not in data["stac_extensions"]
+    whole = replace(kept, info={"vertical": {"code": "EPSG:5737"}})
+    data = stac.item_to_stac(an_item("terrain"), whole, link, COLLECTIONS)
+    validate(data)
+    rels = [x["rel"] for x in data["links"]]
+    assert rels.count("tilejson") == 3 and rels[-1] == "service"
+    assert "product=terrainrgb&version=3" in "".join(x["href"] for x in data["links"])
 
 
 def test_links_can_follow_the_current_version() -> None:
