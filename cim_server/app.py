@@ -35,6 +35,7 @@ from cim_server.services import (
     imagery,
     lookup,
     portal,
+    raster_tiles,
     reports,
     stac,
     styles,
@@ -56,8 +57,10 @@ def make_app(settings: Settings) -> Starlette:
     settings.data.mkdir(parents=True, exist_ok=True)
     url = settings.database_url or settings.data / "catalog.db"
     state = State(settings, Catalog.open(url))
+    api = _api(state)
     routes: list[BaseRoute] = [
         *tiles.routes(state),
+        *raster_tiles.RasterTiles(state, api).routes(),
         *portal.routes(),
     ]
     app = Starlette(
@@ -78,7 +81,7 @@ def make_app(settings: Settings) -> Starlette:
     )
     app.router.redirect_slashes = False
     # Not a mount: a mount of everything would also take what a route above refuses by method.
-    app.router.default = _api(state)
+    app.router.default = api
     app.state.cim = state
     return app
 

@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Colour type by the number of bands: grey, grey + alpha, RGB, RGBA.
 _COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}
-_LEVEL = 6
+_LEVEL, _FAST_LEVEL = 6, 1
 # Filter type bytes of the candidates, in the order in which `_filtered` stacks them.
 _FILTERS = np.array([0, 1, 2, 4], dtype=np.uint8)
 
 
-def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+def encode_png(pixels: NDArray[np.uint8], fast: bool = False) -> bytes:
     """Return a PNG file.
 
     Args:
         pixels: (rows, columns, bands) uint8, row 0 at the top; 1 band is grey, 2 grey and alpha,
             3 RGB, 4 RGBA.
+        fast: for images made on request: the filter Up for every row and little effort, a tenth
+            larger and ten times faster.
 
     Raises:
         ValueError: another type or number of bands, or no pixel at all.
@@ -38,13 +40,26 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     if not rows or not columns:
         raise ValueError("an image without pixels")
     header = struct.pack(">IIBBBBB", columns, rows, 8, _COLOUR[bands], 0, 0, 0)
-    body = deflate.zlib_compress(_filtered(pixels).tobytes(), _LEVEL)
+    if fast:
+        body = deflate.zlib_compress(_up(pixels).tobytes(), _FAST_LEVEL)
+    else:
+        body = deflate.zlib_compress(_filtered(pixels).tobytes(), _LEVEL)
     chunks = ((b"IHDR", header), (b"IDAT", bytes(body)), (b"IEND", b""))
     return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _up(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (rows, 1 + columns * bands) bytes: each row less the one above it."""
+    rows = pixels.reshape(len(pixels), -1)
+    out = np.empty((rows.shape[0], 1 + rows.shape[1]), dtype=np.uint8)
+    out[:, 0] = 2
+    out[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=out[1:, 1:])
+    return out
 
 
 def _filtered(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

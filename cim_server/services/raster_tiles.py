@@ -1,0 +1,182 @@
+"""Tiles of images and elevation models: the hot path of rasters.
+
+One plain route before FastAPI's: a look into the snapshot, a look into the memory of computed
+tiles, and only then a thread that renders. What it does not know (algorithms, colour formulas,
+buffers) goes on to TiTiler's endpoint of the same address.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cim_server.computed import TileKey
+from cim_server.errors import InvalidRequest
+from cim_server.middleware.measure import label
+from cim_server.open_rasters import OpenRasters
+from cim_server.raster_look import PARAMETERS, Look
+from cim_server.raster_tiles import MEDIA_TYPES, TileJob, render
+from cim_server.responses import IMMUTABLE, REVALIDATE, matches
+from cim_server.services.rasters import RasterSource
+from cim_server.state import CURRENT, Entry, State
+from tiling.coords import TileCoord
+from tiling.errors import NotFound
+from tiling.schemes import CGCS2000_QUAD, WEB_MERCATOR_QUAD
+from tiling.stores.base import StoredTile
+
+TEMPLATE = "/raster/{asset}/tiles/{tileMatrixSetId}/{z}/{x}/{y}"
+GRIDS = {scheme.name: scheme for scheme in (WEB_MERCATOR_QUAD, CGCS2000_QUAD)}
+MAX_ZOOM = 24
+SIZES = (256, 512)
+_ROW = re.compile(r"(\d{1,8})(@2x)?(?:\.(\w{1,8}))?")
+_KNOWN = PARAMETERS | {"version", "tilesize"}
+
+
+class RasterTiles:
+    """The route of raster tiles.
+
+    Args:
+        state: of the server.
+        others: the application that answers what this does not know.
+    """
+
+    def __init__(self, state: State, others: ASGIApp) -> None:
+        self._state = state
+        self._others = others
+        self.rasters = OpenRasters()
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the one route."""
+        path = "/raster/{asset}/tiles/{grid}/{z:int}/{x:int}/{row}"
+        return [Route(path, self, name="raster-tiles")]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on."""
+        params = scope["path_params"]
+        row = _ROW.fullmatch(params["row"])
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        known = row is not None and (row[3] is None or row[3] in MEDIA_TYPES)
+        if (
+            not known
+            or row is None
+            or scope["method"] not in ("GET", "HEAD")
+            or params["grid"] not in GRIDS
+            or any(name not in _KNOWN for name, _ in query)
+        ):
+            await self._others(scope, receive, send)
+            return
+        label(scope, TEMPLATE)
+        response = await self._answer(Request(scope), params, row, query)
+        await response(scope, receive, send)
+
+    async def _answer(
+        self, request: Request, params: dict[str, Any], row: re.Match[str], query: list[Any]
+    ) -> Response:
+        version = _version(query)
+        entry = self._state.entry(params["asset"], version)
+        refs = [ref for ref in entry.stores if ref.role == "data" and ref.format == "cog"]
+        if not refs:
+            raise NotFound(f"version {entry.number} of {entry.asset!r} has no raster to render")
+        scheme = GRIDS[params["grid"]]
+        tile = _cell(scheme, params["z"], params["x"], int(row[1]))
+        size = _size(query, twice=row[2] is not None)
+        formats = (row[3],) if row[3] else negotiated(request.headers.get("accept"))
+        asked = tuple(sorted(pair for pair in query if pair[0] in PARAMETERS))
+        what = (scheme.name, tile, size, formats, asked)
+        digests = " ".join(ref.sha256 for ref in refs)
+        etag = f'"{blake2b(f"{digests} {what}".encode(), digest_size=12).hexdigest()}"'
+        sent = {"ETag": etag, "Cache-Control": REVALIDATE if version == CURRENT else IMMUTABLE}
+        if len(formats) > 1 or not row[3]:
+            sent["Vary"] = "Accept"
+        if matches(request.headers.get("if-none-match"), etag):
+            return Response(status_code=304, headers=sent)
+
+        async def make() -> StoredTile | None:
+            job = TileJob(
+                tuple(_source(self._state.path_of(ref), entry) for ref in refs[:1]),
+                scheme,
+                tile,
+                size,
+                Look.of(asked),
+                formats,
+            )
+            made = await anyio.to_thread.run_sync(render, self.rasters, job)
+            return None if made is None else StoredTile(made[0], made[1], None, etag)
+
+        found = await self._state.computed.get(TileKey(digests, what), make)
+        if found is None:
+            raise NotFound(f"{entry.asset!r} does not reach tile {tile.level}/{tile.x}/{tile.y}")
+        return Response(found.data, media_type=found.media_type, headers=sent)
+
+    def close(self) -> None:
+        """Close the files."""
+        self.rasters.close()
+
+
+def _source(path: Path, entry: Entry) -> RasterSource:
+    return RasterSource(path, entry.title, entry.info)
+
+
+def _version(query: list[Any]) -> str:
+    asked = [value for name, value in query if name == "version"]
+    if not asked:
+        return CURRENT
+    if not re.fullmatch(r"[1-9]\d{0,8}", asked[-1]):
+        raise InvalidRequest(f"version={asked[-1]!r} is not a version number")
+    return str(asked[-1])
+
+
+def _cell(scheme: Any, z: int, x: int, y: int) -> TileCoord:
+    if z > MAX_ZOOM:
+        raise InvalidRequest(f"z={z} is not between 0 and {MAX_ZOOM}")
+    columns, rows = scheme.size(z)
+    if x >= columns or y >= rows:
+        raise NotFound(
+            f"{scheme.name} has {columns} x {rows} cells at level {z}: {x}/{y} is not one"
+        )
+    return TileCoord(z, x, y)
+
+
+def _size(query: list[Any], twice: bool) -> int:
+    asked = [value for name, value in query if name == "tilesize"]
+    if not asked:
+        return 512 if twice else 256
+    if asked[-1] not in map(str, SIZES):
+        raise InvalidRequest(f"tilesize={asked[-1]!r} is not one of 256, 512")
+    return int(asked[-1])
+
+
+def negotiated(accept: str | None) -> tuple[str, ...]:
+    """Return the formats for a request without an ending: for whole tiles, for others.
+
+    WebP for whoever names it; else JPEG, and PNG where something is transparent, as far as
+    ``Accept`` allows.
+    """
+    weights = dict(_weighed(part) for part in (accept or "*/*").split(","))
+    anything = weights.get("*/*", weights.get("image/*", 0.0))
+
+    def liked(media_type: str) -> bool:
+        return weights.get(media_type, weights.get("image/*", anything)) > 0
+
+    if weights.get("image/webp", 0.0) > 0:
+        return ("webp",)
+    allowed = [e for e, m in (("jpg", "image/jpeg"), ("png", "image/png")) if liked(m)]
+    return tuple(allowed) or ("jpg", "png")
+
+
+def _weighed(part: str) -> tuple[str, float]:
+    media_type, _, parameters = part.partition(";")
+    _, _, weight = parameters.replace(" ", "").partition("q=")
+    try:
+        return media_type.strip().lower(), float(weight or 1)
+    except ValueError:
+        return media_type.strip().lower(), 1.0
