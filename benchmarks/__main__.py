@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import city_view, conformance, footprints, layers, terrain_requests
+from benchmarks import city_view, conformance, footprints, layers, raster_requests, terrain_requests
 from benchmarks.bench import Bench
 
 JOBS: dict[str, Callable[[Bench], dict[str, Any]]] = {
@@ -26,6 +26,7 @@ JOBS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "terrain": layers.terrain,
     "terrain-requests": terrain_requests.terrain_requests,
     "imagery": layers.imagery,
+    "raster": raster_requests.raster_requests,
     "vector": layers.vector,
 }
 

@@ -24,11 +24,11 @@ from titiler.core.factory import TilerFactory
 from cim_server.errors import InvalidRequest
 from cim_server.links import Links, quote_path
 from cim_server.middleware.conditional import validate
+from cim_server.raster_sources import rasters_of
 from cim_server.responses import IMMUTABLE, REVALIDATE
 from cim_server.services.rasters import CatalogueReader, RasterSource, band_count
 from cim_server.services.wmts import capabilities
 from cim_server.state import State
-from tiling.errors import NotFound
 from tiling.schemes import cgcs2000_quad
 
 PREFIX = "/raster/{asset}"
@@ -130,15 +130,13 @@ def _source_dependency(state: State) -> Callable[..., RasterSource]:
     ) -> RasterSource:
         """Find the raster of an asset in the catalogue."""
         entry = state.entry(asset, "current" if version is None else str(version))
-        for ref in entry.stores:
-            if ref.role == "data" and ref.format == "cog":
-                validate(
-                    request.scope,
-                    f"{ref.sha256} {request.url}",
-                    REVALIDATE if version is None else IMMUTABLE,
-                )
-                return RasterSource(state.path_of(ref), entry.title, entry.info)
-        raise NotFound(f"version {entry.number} of {asset!r} has no raster to render")
+        rasters = rasters_of(state, entry)
+        validate(
+            request.scope,
+            f"{rasters.digests} {request.url}",
+            REVALIDATE if version is None else IMMUTABLE,
+        )
+        return rasters.whole()
 
     return source
 

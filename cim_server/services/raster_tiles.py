@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -24,13 +23,14 @@ from cim_server.errors import InvalidRequest
 from cim_server.middleware.measure import label
 from cim_server.open_rasters import OpenRasters
 from cim_server.raster_look import PARAMETERS, Look
+from cim_server.raster_sources import VersionRasters, rasters_of
 from cim_server.raster_tiles import MEDIA_TYPES, TileJob, render
 from cim_server.responses import IMMUTABLE, REVALIDATE, matches
-from cim_server.services.rasters import RasterSource
-from cim_server.state import CURRENT, Entry, State
+from cim_server.state import CURRENT, State
 from tiling.coords import TileCoord
 from tiling.errors import NotFound
 from tiling.schemes import CGCS2000_QUAD, WEB_MERCATOR_QUAD
+from tiling.schemes import Scheme as GridScheme
 from tiling.stores.base import StoredTile
 
 TEMPLATE = "/raster/{asset}/tiles/{tileMatrixSetId}/{z}/{x}/{y}"
@@ -83,17 +83,14 @@ class RasterTiles:
     ) -> Response:
         version = _version(query)
         entry = self._state.entry(params["asset"], version)
-        refs = [ref for ref in entry.stores if ref.role == "data" and ref.format == "cog"]
-        if not refs:
-            raise NotFound(f"version {entry.number} of {entry.asset!r} has no raster to render")
+        rasters = rasters_of(self._state, entry)
         scheme = GRIDS[params["grid"]]
         tile = _cell(scheme, params["z"], params["x"], int(row[1]))
         size = _size(query, twice=row[2] is not None)
         formats = (row[3],) if row[3] else negotiated(request.headers.get("accept"))
         asked = tuple(sorted(pair for pair in query if pair[0] in PARAMETERS))
         what = (scheme.name, tile, size, formats, asked)
-        digests = " ".join(ref.sha256 for ref in refs)
-        etag = f'"{blake2b(f"{digests} {what}".encode(), digest_size=12).hexdigest()}"'
+        etag = f'"{blake2b(f"{rasters.digests} {what}".encode(), digest_size=12).hexdigest()}"'
         sent = {"ETag": etag, "Cache-Control": REVALIDATE if version == CURRENT else IMMUTABLE}
         if len(formats) > 1 or not row[3]:
             sent["Vary"] = "Accept"
@@ -101,18 +98,13 @@ class RasterTiles:
             return Response(status_code=304, headers=sent)
 
         async def make() -> StoredTile | None:
-            job = TileJob(
-                tuple(_source(self._state.path_of(ref), entry) for ref in refs[:1]),
-                scheme,
-                tile,
-                size,
-                Look.of(asked),
-                formats,
+            look = Look.of(asked)
+            made = await anyio.to_thread.run_sync(
+                _made, self.rasters, rasters, scheme, tile, size, look, formats
             )
-            made = await anyio.to_thread.run_sync(render, self.rasters, job)
             return None if made is None else StoredTile(made[0], made[1], None, etag)
 
-        found = await self._state.computed.get(TileKey(digests, what), make)
+        found = await self._state.computed.get(TileKey(rasters.digests, what), make)
         if found is None:
             raise NotFound(f"{entry.asset!r} does not reach tile {tile.level}/{tile.x}/{tile.y}")
         return Response(found.data, media_type=found.media_type, headers=sent)
@@ -122,8 +114,19 @@ class RasterTiles:
         self.rasters.close()
 
 
-def _source(path: Path, entry: Entry) -> RasterSource:
-    return RasterSource(path, entry.title, entry.info)
+def _made(
+    handles: OpenRasters,
+    rasters: VersionRasters,
+    scheme: GridScheme,
+    tile: TileCoord,
+    size: int,
+    look: Look,
+    formats: tuple[str, ...],
+) -> tuple[bytes, str] | None:
+    sources = rasters.under(scheme, tile, size)
+    if not sources:
+        return None
+    return render(handles, TileJob(sources, scheme, tile, size, look, formats))
 
 
 def _version(query: list[Any]) -> str:

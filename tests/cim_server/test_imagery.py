@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import warnings
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx
 import morecantile
@@ -19,8 +21,10 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
+from catalog.records import StoreRef
 from cim_server.services.rasters import gdal_name, wgs84_twin
 from cim_server.testing.services import ServiceTests
+from tiling.mosaics import MosaicSheet, SheetIndex
 from tiling.schemes import cgcs2000_quad
 
 GRIDS = {"WebMercatorQuad": morecantile.tms.get("WebMercatorQuad"), "CGCS2000Quad": cgcs2000_quad()}
@@ -361,3 +365,48 @@ def test_a_tile_that_asks_too_much_is_refused(
     answer = client.get(f"{tile_path('image', 'WebMercatorQuad', 13)}.png?{query}")
     assert answer.status_code == status, answer.text
     assert "/stores/" not in answer.text
+
+
+def test_sheets_of_a_mosaic_lie_in_order_and_far_out_the_overview_shows(
+    own_city: Any, serve: Any
+) -> None:
+    colours = (40, 90, 160)
+    refs = [
+        own_city.cog(f"sheet-{c}", np.full((3, 512, 512), c, np.uint8), "EPSG:4490")
+        for c in colours[:2]
+    ]
+    overview = own_city.cog("whole", np.full((3, 64, 64), colours[2], np.uint8), "EPSG:4490")
+    west, east = 113.3, 113.5
+    # The first sheet is said to cover the western half alone.
+    sheets = [
+        MosaicSheet(
+            name=f"{i}.tif", store=ref.sha256, source="s", recipe="r", crs="EPSG:4490", width=512,
+            height=512, resolution_m=40.0, date=None,
+            outline=np.array([(x, y) for x, y in (
+                (west, 31.6), (right, 31.6), (right, 31.8), (west, 31.8), (west, 31.6))]),
+        )
+        for i, (ref, right) in enumerate(zip(refs, (113.4, east), strict=True))
+    ]  # fmt: skip
+    path = own_city.data / "stores" / "sheets.parquet"
+    SheetIndex(sheets).write(path)
+    sha = hashlib.sha256(path.read_bytes()).hexdigest()
+    index = StoreRef(
+        "sheets", "geoparquet", "stores/sheets.parquet", sha, path.stat().st_size,
+        "application/vnd.apache.parquet",
+    )  # fmt: skip
+    whole = replace(overview, role="overview")
+    facts = {"mosaic": {"index": "sheets", "overview": "overview", "overview_resolution_m": 320.0}}
+    facts["mosaic"]["sheets"] = 2
+    own_city.publish("镶嵌", "imagery", *refs, index, whole, info=facts)
+    with serve(own_city.settings()) as client:
+        asset = quote("镶嵌")
+
+        def colour(lon: float, zoom: int) -> int:
+            path = tile_path(asset, "CGCS2000Quad", zoom, lon) + ".png"
+            return int(np.median(pixels(client.get(path))[0]))
+
+        assert colour(113.32, 14) == colours[0]
+        assert colour(113.48, 14) == colours[1]
+        far = pixels(client.get(tile_path(asset, "CGCS2000Quad", 7) + ".png"))
+        assert set(np.unique(far[0, far[3] > 0])) == {colours[2]}
+        assert client.get(f"/raster/{asset}/preview.png").status_code == 200
