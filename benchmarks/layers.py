@@ -9,10 +9,14 @@ from benchmarks.bench import Bench, Contestant, ingest
 
 
 def terrain(bench: Bench) -> dict[str, Any]:
-    """A float32 DEM to quantized-mesh."""
+    """A float32 DEM to quantized-mesh of all levels."""
     source = inputs.dem(bench.folder, bench.count(2048))
     options = ["--kind", "terrain", "--vertical", "EPSG:5737"]
-    return bench.in_turn("terrain", {"cim": lambda out: ingest(source, "dem", options, out)})
+    contestants: dict[str, Contestant] = {
+        "cim": lambda out: ingest(source, "dem", options, out),
+        "pydelatin": lambda out: rivals.delatin(source, out),
+    }
+    return bench.in_turn("terrain", contestants)
 
 
 def imagery(bench: Bench) -> dict[str, Any]:

@@ -37,6 +37,14 @@ def tippecanoe(source: Path, out: Path) -> list[str]:
     return [str(BIN / "tippecanoe"), *flags, "-o", str(out / "tiles.pmtiles"), str(source)]
 
 
+def delatin(source: Path, out: Path) -> list[str]:
+    """The same terrain tiles through pydelatin and quantized-mesh-encoder, one after the other.
+
+    ``pip install pydelatin quantized-mesh-encoder``; it is left out where they are not.
+    """
+    return [sys.executable, "-m", "benchmarks.delatin_tiles", str(source), str(out)]
+
+
 def gdal_mvt(source: Path, out: Path) -> list[str]:
     """Vector tiles through GDAL's MVT driver, same zooms."""
     code = (

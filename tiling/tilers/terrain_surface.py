@@ -23,7 +23,7 @@ from tiling.tilers.terrain_rtin import SUB
 # Rings of nodes beside data that take the mean of their neighbours, so that no cell that holds
 # data falls off a cliff.
 _FILL_RINGS = 2
-_STRIP_NODES = 1 << 20
+_STRIP_NODES = 1 << 18
 
 Array = NDArray[np.float64]
 
