@@ -58,6 +58,18 @@ _DECLARED: dict[str, Any] = {
     ],
     "quality": Annotated[int | None, typer.Option(help="Of JPEG and WebP, 1 to 100.")],
     "max_error": Annotated[float | None, typer.Option(help="Largest error LERC may make.")],
+    "order": Annotated[
+        str | None,
+        typer.Option(help="Which sheets of a terrain win: finest (then newest) or given."),
+    ],
+    "fill_voids": Annotated[
+        int | None,
+        typer.Option(help="Pixels over which enclosed voids of a terrain are interpolated."),
+    ],
+    "despike": Annotated[
+        bool | None,
+        typer.Option("--despike", help="Replace spikes and pits of a terrain."),
+    ],
     "area": TextOption,
     "attribution": TextOption,
     "manifest": FileOption,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ingest.building_stores import code_column, name_column, write_features, write_index
+from ingest.dem_rasters import DEFAULT_FILL_PIXELS, Cleaning, make_stack
 from ingest.feature_keys import Identify
 from ingest.manifest import Kind
 from ingest.overrides import note_unmatched
@@ -23,7 +24,6 @@ from ingest.readers.raster import RasterReader
 from ingest.report import Report
 from ingest.workspace import file_store
 from tiling.batches import FeatureBatch
-from tiling.dem import DemStack
 from tiling.errors import TilingError
 from tiling.findings import Finding, Findings
 from tiling.formats.geoparquet import write_geoparquet
@@ -32,7 +32,6 @@ from tiling.stores.pmtiles import PmtilesReader, PmtilesWriter
 from tiling.stores.zip3tz import ThreeTzWriter
 from tiling.tilers.base import Progress, Run, TilesetInfo
 from tiling.tilers.buildings import BuildingsTiler, sort_keys
-from tiling.tilers.cog import write_dem_cog
 from tiling.tilers.imagery import ImageryTiler
 from tiling.tilers.terrain import TerrainTiler
 from tiling.tilers.vector import VectorTiler
@@ -163,7 +162,7 @@ def make_vector(making: Making) -> Made:
 
 
 def make_terrain(making: Making) -> Made:
-    """A DEM to quantized-mesh tiles in a 3TZ, and the DEM itself as COG."""
+    """Any stack of DEMs to COGs in order of priority, and quantized-mesh tiles in a 3TZ."""
     plan, options = making.plan, making.plan.options
     vertical = plan.refs[0].vertical
     assert vertical is not None  # the plan refuses a terrain without
@@ -174,15 +173,15 @@ def make_terrain(making: Making) -> Made:
         attribution=options.attribution,
         **_given(min_level=options.min_zoom, max_level=options.max_zoom),
     )
-    cog = making.folder / "dem.tif"
-    with _raster(plan) as reader:
-        making.report.findings.merge(reader.findings)
-        with making.report.step("read"):
-            source = reader.elevation(vertical, making.progress)
-        with making.report.step("cog"):
-            write_dem_cog(reader.dataset_path(), cog, making.progress)
+    cleaning = Cleaning(
+        DEFAULT_FILL_PIXELS if options.fill_voids is None else options.fill_voids,
+        bool(options.despike),
+    )
     # Tiles come from what is stored, so that those made later from the store are the same.
-    stack = DemStack([source.layer(cog)])
+    with making.report.step("cog"):
+        stack = make_stack(
+            plan.groups, making.folder, cleaning, making.progress, making.report.findings
+        )
     try:
         with making.report.step("tile"):
             info = tiler.run(stack, making.run(writer))
@@ -195,7 +194,8 @@ def make_terrain(making: Making) -> Made:
         making.progress.begin("check")
         findings, _ = check_terrain_archive(tiles.path, making.executor, making.progress.advance)
     _judge(making, findings)
-    return Made((("tiles", tiles), ("data", file_store(cog, "cog"))), info)
+    data = [("data", file_store(Path(layer.path), "cog")) for layer in stack.layers]
+    return Made((("tiles", tiles), *data), info)
 
 
 def make_imagery(making: Making) -> Made:

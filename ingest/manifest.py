@@ -22,16 +22,22 @@ from tiling.tilers.codecs import Compression
 Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions"]
 HeightMode = Literal["relative", "absolute"]
 BadHeights = Literal["refuse", "default", "drop"]
+Order = Literal["finest", "given"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ID = re.compile(r"\w[\w.\-]{0,127}")
+_DATE = re.compile(r"\d{4}(-[01]\d(-[0-3]\d)?)?")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 MAX_ZOOM = 24
+MAX_FILL_PIXELS = 64
 # Type of an option in a manifest, and how messages name it; text where nothing else is said.
 _TEXT: tuple[type, str] = (str, "a text in quotes")
 _TYPES: Mapping[str, tuple[type, str]] = {
     "sources": (list, 'a list of texts: ["a.shp", "b.shp"]'),
     "models": (list, 'tables: [[models]] with source = "a.glb", lon, lat and height'),
+    "rasters": (list, 'tables: [[rasters]] with source = "a.tif" and crs, vertical or date'),
+    "fill_voids": (int, f"a whole number of pixels from 0 to {MAX_FILL_PIXELS}"),
+    "despike": (bool, "true or false"),
     "overrides": (list, 'tables: [[overrides]] with match = { "编码" = "A-1" } and height'),
     "properties": (dict, 'a table: { "name" = "value" }'),
     "min_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
@@ -70,6 +76,11 @@ class IngestOptions:
         compress: how the pixels of imagery are compressed; see `tiling.tilers.codecs`.
         quality: of JPEG and WebP.
         max_error: largest error of a value that LERC may make.
+        rasters: tables with the ``source`` and the ``crs``, ``vertical`` and ``date`` of one
+            elevation raster (or folder of them) each.
+        order: which sheets of a terrain win: ``finest`` (then newest) or ``given``.
+        fill_voids: voids of a terrain that data encloses within so many pixels are interpolated.
+        despike: whether spikes and pits of a terrain are replaced.
         area: where coordinates must lie: ``china``, ``world`` or ``west,south,east,north``.
     """
 
@@ -104,6 +115,10 @@ class IngestOptions:
     compress: str | None = None
     quality: int | None = None
     max_error: float | None = None
+    rasters: tuple[Mapping[str, Any], ...] = ()
+    order: str | None = None
+    fill_voids: int | None = None
+    despike: bool | None = None
     area: str = "china"
     attribution: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -129,6 +144,13 @@ class IngestOptions:
         if None not in (self.min_zoom, self.max_zoom):
             if cast(int, self.min_zoom) > cast(int, self.max_zoom):
                 raise ConfigError(f"--min-zoom {self.min_zoom} is above --max-zoom {self.max_zoom}")
+        if self.order not in (None, *get_args(Order)):
+            raise ConfigError(f"--order {self.order!r} is not {' or '.join(get_args(Order))}")
+        if self.fill_voids is not None and not 0 <= self.fill_voids <= MAX_FILL_PIXELS:
+            raise ConfigError(
+                f"--fill-voids {self.fill_voids} is not a number of pixels from 0 to "
+                f"{MAX_FILL_PIXELS}"
+            )
         self.bake_level()
         self.compression()
         self.feature_overrides()
@@ -171,6 +193,10 @@ class IngestOptions:
         """
         return Compression(self.compress or "auto", self.quality, self.max_error)
 
+    def declared_of(self, source: Path) -> Mapping[str, Any]:
+        """Return what is declared of one raster: ``crs``, ``vertical``, ``date``, if it is."""
+        return next((table for table in self.rasters if Path(table["source"]) == source), {})
+
     def feature_overrides(self) -> tuple[Override, ...]:
         """Return what is declared of single features.
 
@@ -184,7 +210,7 @@ class IngestOptions:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["sources"] = [str(p) for p in self.sources]
         values["properties"] = dict(self.properties)
-        for name in ("models", "overrides"):
+        for name in ("models", "overrides", "rasters"):
             values[name] = [dict(table) for table in getattr(self, name)]
         return {k: v for k, v in values.items() if v is not None and v not in ("", {}, [])}
 
@@ -227,7 +253,25 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if "models" in data:
         data["models"] = tuple(_model(path, table) for table in data["models"])
         data.setdefault("sources", tuple(Path(table["source"]) for table in data["models"]))
+    if "rasters" in data:
+        data["rasters"] = tuple(_raster(path, table) for table in data["rasters"])
+        data.setdefault("sources", tuple(Path(table["source"]) for table in data["rasters"]))
     return data
+
+
+def _raster(path: Path, table: Any) -> dict[str, Any]:
+    source = table.get("source") if isinstance(table, dict) else None
+    if not isinstance(source, str):
+        raise ConfigError(f'{path}: a raster needs its file: source = "a.tif", not {table!r}')
+    if unknown := sorted(set(table) - {"source", "crs", "vertical", "date"}):
+        raise ConfigError(f"{path}: unknown names in [[rasters]]: {', '.join(unknown)}")
+    made = {**table, "source": str(path.parent / source)}
+    if "date" in table:
+        # TOML's own dates, or a text.
+        made["date"] = str(table["date"])[:10]
+        if not _DATE.fullmatch(made["date"]):
+            raise ConfigError(f"{path}: date = {table['date']!r} is not a date such as 2023-05-31")
+    return made
 
 
 def _model(path: Path, table: Any) -> dict[str, Any]:

@@ -10,20 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ingest.common_columns import note_differences
+from ingest.dem_groups import DemGroup, DemSheet, Order, decided_by, group_sheets
 from ingest.height_columns import HeightColumns, find_columns
 from ingest.height_plan import Sources, decide_columns
 from ingest.location import check_location, crs_missing
 from ingest.manifest import IngestOptions, Kind
 from ingest.readers import open_source
 from ingest.readers.base import LayerInfo, ReadOptions, SourceInfo
+from ingest.readers.raster import RasterReader
 from ingest.readers.tileset import single_tileset
 from tiling.areas import parse_area
 from tiling.crs import TILE_REF, SpatialRef
 from tiling.errors import (
     ConfigError,
+    CrsMissing,
     DatumUndeclared,
     FieldInvalid,
     NothingToTile,
@@ -53,7 +56,7 @@ STEPS: dict[Kind, tuple[str, ...]] = {
         "index",
         "publish",
     ),
-    "terrain": ("read", "quantized-mesh", "COG", "publish"),
+    "terrain": ("read", "COG", "quantized-mesh", "publish"),
     "imagery": ("read", "COG", "publish"),
     "divisions": ("read", "reframe", "quality", "vector tiles", "GeoParquet", "publish"),
     "vector": ("read", "reframe", "quality", "vector tiles", "GeoParquet", "publish"),
@@ -73,6 +76,7 @@ class Plan:
         refs: frame of each source's coordinates, vertical datum included.
         crs_assumed: whether a source's frame is the one of ``--assume-crs``.
         columns: height columns of buildings.
+        groups: the rasters that a terrain is made of, in order of priority.
         refusals: why it cannot be done; empty when it can.
         findings: assumptions and warnings known beforehand.
     """
@@ -85,6 +89,7 @@ class Plan:
     refs: tuple[SpatialRef, ...]
     crs_assumed: tuple[bool, ...]
     columns: HeightColumns | None = None
+    groups: tuple[DemGroup, ...] = ()
     refusals: tuple[SourceError, ...] = ()
     findings: Findings = field(default_factory=Findings)
 
@@ -126,8 +131,11 @@ class Plan:
 
     def read_options(self, index: int) -> ReadOptions:
         """Return how source `index` is to be read."""
-        crs = self.options.assume_crs if self.crs_assumed[index] else self.options.crs
-        place, up = self.options.placement(self.sources[index].path)
+        path = self.sources[index].path
+        crs = self.options.declared_of(path).get("crs", self.options.crs)
+        if self.crs_assumed[index]:
+            crs = self.options.assume_crs
+        place, up = self.options.placement(path)
         return ReadOptions(crs, self.options.encoding, self.layers[index].name, place, up)
 
     def to_json(self) -> dict[str, Any]:
@@ -143,6 +151,7 @@ class Plan:
                 for info, layer, ref in zip(self.sources, self.layers, self.refs, strict=True)
             ],
             "heights": self.columns.evidence if self.columns else None,
+            "groups": [group.to_json() for group in self.groups],
             "steps": list(STEPS_OF_IMPORT if self.imported else STEPS[self.kind]),
             "features": self.features,
             "source_nbytes": self.nbytes,
@@ -197,7 +206,8 @@ def make_plan(options: IngestOptions) -> Plan:
 
 def _look(path: Path, options: IngestOptions) -> tuple[SourceInfo, LayerInfo, bool]:
     place, up = options.placement(path)
-    given = ReadOptions(options.crs, options.encoding, options.layer, place, up)
+    crs = options.declared_of(path).get("crs", options.crs)
+    given = ReadOptions(crs, options.encoding, options.layer, place, up)
     info, layer = _look_as(path, given)
     if (place or up) and info.reader != "model":
         raise ConfigError(
@@ -246,7 +256,8 @@ def _decide_kind(
     if shapes == {"tileset"}:
         return _kind_of_import(options, sources)
     raster = shapes == {"raster"}
-    if raster and len(sources) > 1:
+    heights = all(x.extra.get("bands") == 1 for x in layers) and options.kind != "imagery"
+    if raster and len(sources) > 1 and not heights:
         raise ConfigError(
             f"{len(sources)} rasters were named: put the sheets of one asset into a folder, or "
             "into a VRT, and name that"
@@ -262,6 +273,8 @@ def _decide_kind(
     layer = layers[0]
     if raster:
         bands = layer.extra["bands"]
+        if len(sources) > 1:
+            return "terrain", f"{len(sources)} rasters of one band"
         if bands == 1 and layer.extra["dtype"] not in ("uint8", "int8"):
             return "terrain", f"one band of {layer.extra['dtype']}"
         return "imagery", f"{bands} bands of {layer.extra['dtype']}"
@@ -326,8 +339,9 @@ def _decide_ref(
     ref = layer.ref
     if kind not in _KINDS_WITH_HEIGHTS:
         return ref
-    if options.vertical is not None:
-        declared = parse_vertical(options.vertical)
+    stated = options.declared_of(info.path).get("vertical", options.vertical)
+    if stated is not None:
+        declared = parse_vertical(stated)
         if ref.vertical is not None and ref.vertical != declared:
             findings.add(
                 "vertical-overridden",
@@ -363,7 +377,48 @@ def _decide_heights(plan: Plan, refusals: list[SourceError]) -> Plan:
         return replace(plan, options=options, columns=columns)
     if plan.kind == "terrain":
         _need_vertical(plan, refusals)
+        if not refusals:
+            return replace(plan, groups=_groups(plan, refusals))
     return plan
+
+
+def _groups(plan: Plan, refusals: list[SourceError]) -> tuple[DemGroup, ...]:
+    """Group the sheets of a terrain; every sheet gets the datum that its source has."""
+    options = plan.options
+    sheets: list[DemSheet] = []
+    try:
+        for index, info in enumerate(plan.sources):
+            table = options.declared_of(info.path)
+            declared = table.get("vertical", options.vertical) is not None
+            with open_source(info.path, plan.read_options(index)) as reader:
+                assert isinstance(reader, RasterReader)
+                reader.check_sheets()
+                for sheet, own in zip(reader.sheets, reader.refs, strict=True):
+                    if own is None:
+                        raise CrsMissing(
+                            "the raster has no coordinate reference system",
+                            source=sheet.name,
+                            remedy="declare it: --crs EPSG:4547 (or another code)",
+                        )
+                    datum = plan.refs[index].vertical
+                    vertical = datum if declared else own.vertical or datum
+                    date = str(table.get("date", sheet.date))
+                    sheets.append(DemSheet(sheet, own.with_vertical(vertical), date, len(sheets)))
+        order = cast(Order, options.order or "finest")
+        groups = group_sheets(sheets, order)
+    except SourceError as error:
+        refusals.append(error)
+        return ()
+    if len(groups) > 1:
+        plan.findings.add(
+            "dem-groups",
+            "info",
+            f"sheets on {len(groups)} pixel grids, frames or datums are laid over each other: "
+            + decided_by(groups, order),
+            len(groups),
+            [f"{len(g.placed)} x {g.pixel_m:.3g} m {g.ref.code} {g.date}".strip() for g in groups],
+        )
+    return groups
 
 
 def _need_vertical(plan: Plan, refusals: list[SourceError]) -> None:
@@ -378,7 +433,7 @@ def _need_vertical(plan: Plan, refusals: list[SourceError]) -> None:
                     "which the report records as an assumption",
                 )
             )
-        elif ref.vertical != plan.refs[0].vertical:
+        elif ref.vertical != plan.refs[0].vertical and plan.kind != "terrain":
             refusals.append(
                 DatumUndeclared(
                     f"its heights are {ref.vertical.code}, not those of "
@@ -449,6 +504,8 @@ def estimate(plan: Plan) -> dict[str, int]:
     if plan.kind in ("vector", "divisions"):
         return {"tiles": max(1, plan.features // 40), "nbytes": plan.nbytes}
     pixels = sum(int(x.extra["width"]) * int(x.extra["height"]) for x in plan.layers)
+    if plan.groups:
+        pixels = sum(group.pixels for group in plan.groups)
     if plan.kind == "terrain":
         # 65 × 65 nodes a tile at the finest level, a third more for the levels above it.
         tiles = max(2, pixels // (64 * 64) * 4 // 3)

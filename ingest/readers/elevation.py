@@ -244,16 +244,17 @@ def _grids(sheets: Iterable[Sheet]) -> list[_Grid]:
     groups: list[list[_Placed]] = []
     for sheet in sheets:
         for group in groups:
-            placed = _place(sheet, group[0].sheet)
-            if placed is not None:
-                group.append(placed)
+            at = place_on_grid(sheet, group[0].sheet)
+            if at is not None:
+                group.append(_Placed(sheet, *at))
                 break
         else:
             groups.append([_Placed(sheet, 0, 0)])
     return [_grid(group) for group in groups]
 
 
-def _place(sheet: Sheet, anchor: Sheet) -> _Placed | None:
+def place_on_grid(sheet: Sheet, anchor: Sheet) -> tuple[int, int] | None:
+    """Return column and row of a sheet on another's pixel grid; None if it is on its own."""
     a, _, c, _, e, f = anchor.transform
     a2, _, c2, _, e2, f2 = sheet.transform
     column, row = (c2 - c) / a, (f2 - f) / e
@@ -261,7 +262,7 @@ def _place(sheet: Sheet, anchor: Sheet) -> _Placed | None:
     off = max(abs(column - round(column)), abs(row - round(row)))
     if drift + off > _SAME_GRID:
         return None
-    return _Placed(sheet, round(column), round(row))
+    return round(column), round(row)
 
 
 def _grid(group: list[_Placed]) -> _Grid:

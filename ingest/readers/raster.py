@@ -1,6 +1,7 @@
-"""Rasters: GeoTIFF/COG, HGT, IMG, ASC, VRT, a zip with one of them, or a folder of sheets.
+"""Rasters: GeoTIFF/COG, HGT, IMG, ASC, VRT, or a folder or zip of sheets.
 
-A folder is one mosaic: its sheets share a CRS, and where they overlap the first by name wins.
+A folder is one mosaic; where its sheets overlap the first by name wins. Sheets of an image share a
+CRS; those of an elevation model are grouped (`ingest.dem_groups`).
 Rasters have no batches; a DEM becomes an `ElevationRaster` (`RasterReader.elevation`), an image is
 handed on as the name of one GDAL dataset (`RasterReader.dataset_path`).
 """
@@ -39,7 +40,7 @@ from ingest.readers.sheets import (
     windows,
 )
 from tiling.batches import FeatureBatch
-from tiling.crs import SpatialRef
+from tiling.crs import SpatialRef, transform_points
 from tiling.errors import CrsMissing, NothingToTile, RasterUnsupported
 from tiling.findings import Findings
 from tiling.geoid import VerticalDatum
@@ -71,7 +72,7 @@ class RasterReader:
         self.options = options
         self.findings = Findings()
         self._sheets: tuple[Sheet, ...] | None = None
-        self._ref: SpatialRef | None = None
+        self._refs: tuple[SpatialRef | None, ...] = ()
 
     @classmethod
     def joined(cls, readers: Sequence[RasterReader]) -> RasterReader:
@@ -86,8 +87,9 @@ class RasterReader:
         """
         whole = cls(readers[0].path, readers[0].options)
         sheets = tuple(sheet for reader in readers for sheet in reader.sheets)
-        whole._ref = whole._decide_ref(sheets)
+        whole._refs = whole._decide_refs(sheets)
         whole._sheets = sheets
+        whole._refuse_mixture()
         return whole
 
     @classmethod
@@ -111,18 +113,23 @@ class RasterReader:
         """The sheets, in order of priority.
 
         Raises:
-            SourceError: a sheet is damaged or of a kind that no tiler takes, or their CRSs differ.
+            SourceError: a sheet is damaged or of a kind that no tiler takes.
         """
         if self._sheets is None:
             sheets = tuple(describe(name) for name in find_rasters(self.path))
-            self._ref = self._decide_ref(sheets)
+            self._refs = self._decide_refs(sheets)
             self._sheets = sheets
         return self._sheets
 
     @property
     def ref(self) -> SpatialRef | None:
-        """The frame, declared or embedded; None when there is none."""
-        return self._ref if self.sheets else None
+        """The frame of the first sheet, declared or embedded; None when there is none."""
+        return self.refs[0]
+
+    @property
+    def refs(self) -> tuple[SpatialRef | None, ...]:
+        """The frame of every sheet; those of an elevation model may differ."""
+        return self._refs if self.sheets else ()
 
     def info(self) -> SourceInfo:
         """Return what the source holds, as one layer; reads headers only.
@@ -132,7 +139,10 @@ class RasterReader:
         """
         sheets = self.sheets
         first = sheets[0]
-        boxes = [sheet.bounds for sheet in sheets]
+        boxes = [
+            _bounds_in(self.refs[0], ref, sheet)
+            for sheet, ref in zip(sheets, self.refs, strict=True)
+        ]
         extent: Extent = (
             min(b[0] for b in boxes),
             min(b[1] for b in boxes),
@@ -264,23 +274,26 @@ class RasterReader:
     ) -> None:
         self.close()
 
-    def _decide_ref(self, sheets: Sequence[Sheet]) -> SpatialRef | None:
+    def _decide_refs(self, sheets: Sequence[Sheet]) -> tuple[SpatialRef | None, ...]:
         frames: dict[str, SpatialRef | None] = {}
         for sheet in sheets:
             if sheet.crs_wkt not in frames:
                 frames[sheet.crs_wkt] = resolve_frame(
                     sheet.crs_wkt or None, self.options, self.findings
                 )
-            ref, first = frames[sheet.crs_wkt], frames[sheets[0].crs_wkt]
+        return tuple(frames[sheet.crs_wkt] for sheet in sheets)
+
+    def _refuse_mixture(self) -> None:
+        first = self.refs[0]
+        for sheet, ref in zip(self.sheets, self.refs, strict=True):
             if ref is not first and not (ref and first and ref.same_horizontal(first)):
                 raise RasterUnsupported(
-                    f"the sheets have different frames: {_code(first)} of {sheets[0].name} and "
-                    f"{_code(ref)} here",
+                    f"the sheets have different frames: {_code(first)} of {self.sheets[0].name} "
+                    f"and {_code(ref)} here",
                     source=sheet.name,
                     remedy="bring them into one CRS with gdalwarp, or declare it with --crs when "
                     "the files are wrong",
                 )
-        return frames[sheets[0].crs_wkt]
 
     def _require_ref(self) -> SpatialRef:
         if self.ref is None:
@@ -289,7 +302,17 @@ class RasterReader:
                 source=self.path,
                 remedy="declare it: --crs EPSG:4547 (or another code)",
             )
+        self._refuse_mixture()
         return self.ref
+
+    def check_sheets(self) -> None:
+        """Refuse what is no elevation model, by its headers.
+
+        Raises:
+            RasterUnsupported: several bands, or an unknown unit.
+        """
+        for sheet in self.sheets:
+            self._check_heights(sheet)
 
     def _check_heights(self, sheet: Sheet) -> None:
         if sheet.bands != 1:
@@ -321,6 +344,15 @@ class RasterReader:
                 remedy=f"declare it: gdal_edit.py -a_nodata {value!r} FILE (or give the band its "
                 "unit: gdal_edit.py -units ft FILE)",
             )
+
+
+def _bounds_in(first: SpatialRef | None, ref: SpatialRef | None, sheet: Sheet) -> Extent:
+    if ref is first or ref is None or first is None or ref.same_horizontal(first):
+        return sheet.bounds
+    west, south, east, north = sheet.bounds
+    corners = np.array([west, east, west, east]), np.array([south, south, north, north])
+    x, y, _ = transform_points(ref, first, *corners)
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
 def _code(ref: SpatialRef | None) -> str:

@@ -6,6 +6,7 @@ errors become `SourceError` here and nowhere else.
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -64,6 +65,8 @@ UNITS_M: Mapping[str, float] = MappingProxyType(
     }
 )
 
+_TIFF_DATE = re.compile(r"(\d{4}):([01]\d):([0-3]\d)\b")
+
 Affine6 = tuple[float, float, float, float, float, float]
 
 
@@ -89,6 +92,7 @@ class Sheet:
         overviews: decimation factors.
         masked: whether a mask, an alpha band or nodata marks pixels as absent.
         files: the file itself and its sidecars.
+        date: when it was made, ``YYYY-MM-DD``, if the file says so.
     """
 
     name: str
@@ -110,6 +114,7 @@ class Sheet:
     overviews: tuple[int, ...]
     masked: bool
     files: tuple[Path, ...]
+    date: str = ""
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -120,13 +125,12 @@ class Sheet:
 
 
 def find_rasters(path: Path) -> tuple[str, ...]:
-    """Return what GDAL should open for a file, a folder of sheets or a zip with one raster.
+    """Return what GDAL should open for a file, or for the sheets in a folder or a zip.
 
-    Sheets of a folder come in the order of their names, which is also their priority.
+    Sheets come in the order of their names, which is also their priority.
 
     Raises:
         NothingToTile: the folder or the archive holds no raster.
-        RasterUnsupported: the archive holds several.
         SourceUnreadable: missing, or a damaged archive.
     """
     if path.is_dir():
@@ -145,13 +149,7 @@ def find_rasters(path: Path) -> tuple[str, ...]:
     names = rasters_in_zip(path)
     if not names:
         raise NothingToTile("the archive holds no raster", source=path, remedy="check its content")
-    if len(names) > 1:
-        raise RasterUnsupported(
-            f"the archive holds {len(names)} rasters: {', '.join(names[:3])} ...",
-            source=path,
-            remedy="unpack it into a folder and give the folder: its sheets become one mosaic",
-        )
-    return (f"/vsizip/{{{path.resolve()}}}/{names[0]}",)
+    return tuple(f"/vsizip/{{{path.resolve()}}}/{name}" for name in names)
 
 
 def rasters_in_zip(path: Path) -> list[str]:
@@ -281,6 +279,7 @@ def describe(name: str) -> Sheet:
             overviews=tuple(dataset.overviews(1)),
             masked=any(f.name != "all_valid" for f in dataset.mask_flag_enums[0]),
             files=_files(name, dataset),
+            date=_date(dataset),
         )
 
 
@@ -289,6 +288,12 @@ def _colormap(dataset: DatasetReader) -> tuple[tuple[int, int, int, int], ...]:
         return ()
     table = dataset.colormap(1)
     return tuple(table[value] for value in sorted(table))
+
+
+def _date(dataset: DatasetReader) -> str:
+    # Baseline TIFF: "YYYY:MM:DD HH:MM:SS"; anything else is no date.
+    found = _TIFF_DATE.match(dataset.tags().get("TIFFTAG_DATETIME", ""))
+    return "-".join(found.groups()) if found else ""
 
 
 def _files(name: str, dataset: DatasetReader) -> tuple[Path, ...]:

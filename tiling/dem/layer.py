@@ -120,12 +120,7 @@ class DemLayer:
     @property
     def pixel_m(self) -> tuple[float, float]:
         """Width and height of a pixel in the middle of the layer, metres."""
-        width, height = self.sizes[0]
-        a, _, c, _, e, f = self.transform
-        x, y = c + a * width / 2, f + e * height / 2
-        lon, lat = to_lonlat(self.ref, np.array([x, x + a, x]), np.array([y, y, y + e]))
-        east = np.hypot((lon[1:] - lon[0]) * math.cos(math.radians(lat[0])), lat[1:] - lat[0])
-        return float(east[0]) * METRES_PER_DEGREE, float(east[1]) * METRES_PER_DEGREE
+        return pixel_sides_m(self.ref, self.transform, *self.sizes[0])
 
     def regions(self) -> tuple[Region, ...]:
         """Return the coverage with the range of ellipsoidal heights in it.
@@ -255,6 +250,17 @@ def lonlat_box(ref: SpatialRef, transform: Affine6, window: tuple[int, int, int,
         west, east = -180.0, 180.0
     # Pixel-is-point sheets of the whole Earth reach half a pixel beyond the poles.
     return max(west, -180.0), max(float(lat.min()), -90.0), east, min(float(lat.max()), 90.0)
+
+
+def pixel_sides_m(
+    ref: SpatialRef, transform: Affine6, width: int, height: int
+) -> tuple[float, float]:
+    """Return width and height of a pixel in the middle of a raster, metres."""
+    a, _, c, _, e, f = transform
+    x, y = c + a * width / 2, f + e * height / 2
+    lon, lat = to_lonlat(ref, np.array([x, x + a, x]), np.array([y, y, y + e]))
+    sides = np.hypot((lon[1:] - lon[0]) * math.cos(math.radians(lat[0])), lat[1:] - lat[0])
+    return float(sides[0]) * METRES_PER_DEGREE, float(sides[1]) * METRES_PER_DEGREE
 
 
 def _pixel_deg(ref: SpatialRef, transform: Affine6, width: int, height: int) -> tuple[float, float]:
