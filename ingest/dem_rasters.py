@@ -99,7 +99,8 @@ def make_stack(
         group = groups[number]
         path = folder / f"dem-{number:03d}.tif"
         record = path.with_suffix(".json")
-        if not record.exists():
+        # A run that was stopped while publishing has moved rasters away.
+        if not record.exists() or not (path.exists() or _is_empty(record)):
             below = DemStack(layers) if layers else None
             _make_group(group, path, record, cleaning, below, progress)
             if below is not None:
@@ -119,6 +120,10 @@ def make_stack(
     _report_voids(stack, findings)
     _report_seams(stack, findings)
     return stack
+
+
+def _is_empty(record: Path) -> bool:
+    return json.loads(record.read_text(encoding="utf-8"))["layer"] is None
 
 
 def _make_group(

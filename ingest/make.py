@@ -166,7 +166,6 @@ def make_terrain(making: Making) -> Made:
     plan, options = making.plan, making.plan.options
     vertical = plan.refs[0].vertical
     assert vertical is not None  # the plan refuses a terrain without
-    writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
     tiler = TerrainTiler(
         bake=options.bake_level(),
         name=plan.title,
@@ -182,6 +181,7 @@ def make_terrain(making: Making) -> Made:
         stack = make_stack(
             plan.groups, making.folder, cleaning, making.progress, making.report.findings
         )
+    writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
     try:
         with making.report.step("tile"):
             info = tiler.run(stack, making.run(writer))
