@@ -305,6 +305,8 @@ def test_the_whole_globe_with_poles_and_antimeridian_breaks_no_law(tmp_path: Pat
     info, store, _, _ = build(read_dem(path), tmp_path / "out")
     assert broken_laws(store) == []
     level = info.max_level
+    for k, error in info.metadata["errors_m"].items():
+        assert error <= info.metadata["geometric_error_m"][k]
     west, east = decode(store, level, 0, 1), decode(store, level, 2 ** (level + 1) - 1, 1)
     left = {west.v[i]: west.h[i] for i in west.westI}
     right = {east.v[i]: east.h[i] for i in east.eastI}

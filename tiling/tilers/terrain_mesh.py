@@ -19,11 +19,10 @@ from tiling.coords import TileCoord
 from tiling.ellipsoid import FLATTENING, SEMI_MAJOR_M
 from tiling.formats import quantized_mesh
 from tiling.formats.quantized_mesh import QUANTA
-from tiling.tilers.horizon import FAR_MAGNITUDE, SPHERE_SLACK_M
+from tiling.tilers.horizon import enclose
 from tiling.tilers.terrain_rtin import HALF_QUANTUM, SUB
 
 _ECCENTRICITY_2 = FLATTENING * (2 - FLATTENING)
-_SEMI_MINOR_M = SEMI_MAJOR_M * (1 - FLATTENING)
 
 Array = NDArray[np.float64]
 
@@ -274,10 +273,7 @@ def _normals(fine, south, west, x0, y0, step, stride, per_metre, nodes, normals)
 
 @njit(cache=True)
 def _vertices(fine, south, west, lon0, lat0, size, low, quantum, nodes, places, deltas, points):  # type: ignore[no-untyped-def]
-    """Write the differences of u, v and h; return centre, sphere and horizon point.
-
-    See `tiling.tilers.horizon`, which says the same in words and NumPy.
-    """
+    """Write the differences of u, v and h; return centre, sphere and horizon point."""
     n = len(nodes)
     m = len(places)
     columns, rows = np.empty((m, 2)), np.empty((m, 3))
@@ -289,7 +285,6 @@ def _vertices(fine, south, west, lon0, lat0, size, low, quantum, nodes, places, 
         rows[k, 2] = SEMI_MAJOR_M / math.sqrt(1 - _ECCENTRICITY_2 * rows[k, 1] * rows[k, 1])
     before_u, before_v, before_h = 0, 0, 0
     lowest, highest = QUANTA, 0
-    least, most = np.full(3, np.inf), np.full(3, -np.inf)
     for k in range(n):
         i, j = nodes[k, 0], nodes[k, 1]
         u, v = places[i], places[j]
@@ -304,9 +299,6 @@ def _vertices(fine, south, west, lon0, lat0, size, low, quantum, nodes, places, 
         points[k, 0] = (prime + height) * rows[j, 0] * columns[i, 0]
         points[k, 1] = (prime + height) * rows[j, 0] * columns[i, 1]
         points[k, 2] = (prime * (1 - _ECCENTRICITY_2) + height) * rows[j, 1]
-        for axis in range(3):
-            least[axis] = min(least[axis], points[k, axis])
-            most[axis] = max(most[axis], points[k, axis])
     header = np.empty(10)
     lam, phi = math.radians(lon0 + size / 2), math.radians(lat0 + size / 2)
     height = low + (lowest + highest) / 2 * quantum
@@ -314,26 +306,5 @@ def _vertices(fine, south, west, lon0, lat0, size, low, quantum, nodes, places, 
     header[0] = (prime + height) * math.cos(phi) * math.cos(lam)
     header[1] = (prime + height) * math.cos(phi) * math.sin(lam)
     header[2] = (prime * (1 - _ECCENTRICITY_2) + height) * math.sin(phi)
-    header[3:6] = (least + most) / 2
-    dx, dy, dz = header[0] / SEMI_MAJOR_M, header[1] / SEMI_MAJOR_M, header[2] / _SEMI_MINOR_M
-    norm = math.sqrt(dx * dx + dy * dy + dz * dz)
-    dx, dy, dz = dx / norm, dy / norm, dz / norm
-    radius_2, cosine = 0.0, 1.0
-    for k in range(n):
-        off = 0.0
-        for axis in range(3):
-            off += (points[k, axis] - header[3 + axis]) ** 2
-        radius_2 = max(radius_2, off)
-        sx, sy = points[k, 0] / SEMI_MAJOR_M, points[k, 1] / SEMI_MAJOR_M
-        sz = points[k, 2] / _SEMI_MINOR_M
-        length = math.sqrt(sx * sx + sy * sy + sz * sz)
-        cos_alpha = (sx * dx + sy * dy + sz * dz) / length
-        ox, oy, oz = sy * dz - sz * dy, sz * dx - sx * dz, sx * dy - sy * dx
-        sin_alpha = math.sqrt(ox * ox + oy * oy + oz * oz) / length
-        above = max(length, 1.0)
-        sin_beta = math.sqrt(above * above - 1.0) / above
-        cosine = min(cosine, cos_alpha / above - sin_alpha * sin_beta)
-    header[6] = math.sqrt(radius_2) + SPHERE_SLACK_M
-    magnitude = min(FAR_MAGNITUDE, 1.0 / cosine) if cosine > 0 else FAR_MAGNITUDE
-    header[7], header[8], header[9] = dx * magnitude, dy * magnitude, dz * magnitude
+    header[3:10] = enclose(points[:n], header[:3])
     return header
