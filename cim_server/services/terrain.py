@@ -63,7 +63,9 @@ class Found:
     def validate(self, request: Request, more: str = "") -> None:
         """End the request if the client holds the answer: it follows from surface and address."""
         url = f"{request.url.path}?{request.url.query}"
-        validate(request.scope, f"{self.surface.digests} {url} {more}", self.cache_control)
+        # The same raster may be published again, counted from another datum.
+        surface = f"{self.surface.digests} {self.surface.vertical} {self.surface.terrain}"
+        validate(request.scope, f"{surface} {url} {more}", self.cache_control)
 
 
 def found_dependency(state: State) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -13,8 +16,11 @@ import rasterio
 import shapely
 from rasterio.errors import NotGeoreferencedWarning
 
+from cim_server.settings import Settings
 from cim_server.testing.services import ServiceTests
+from tests.cim_server.conftest import City
 from tiling.coords import TileCoord
+from tiling.geoid import parse_vertical
 from tiling.schemes import SCHEMES, WEB_MERCATOR_QUAD
 
 GRIDS = ("WebMercatorQuad", "CGCS2000Quad")
@@ -191,3 +197,30 @@ def test_what_makes_no_sense_is_a_problem_that_says_so(client: httpx.Client, pat
     assert answer.status_code == 400, (answer.status_code, answer.text)
     assert answer.headers["content-type"] == "application/problem+json"
     assert len(answer.json()["detail"]) > 10 and "/stores/" not in answer.text
+
+
+def test_the_same_raster_under_another_datum_is_another_answer(
+    own_city: City, serve: Callable[[Settings], AbstractContextManager[httpx.Client]]
+) -> None:
+    heights = np.full((1, 64, 64), 50, np.float32)
+    dem = own_city.cog("dem", heights, "EPSG:4490")
+
+    def publish(datum: str) -> None:
+        facts = {"vertical": parse_vertical(datum).to_json(), "resolution_deg": 0.2 / 64}
+        own_city.publish("dem", "terrain", dem, info=facts)
+
+    publish("EPSG:5737")
+    paths = ("/terrain/dem/point/113.4,31.7", tile_path("terrarium", "WebMercatorQuad", 11))
+    with serve(own_city.settings()) as client:
+        first = [client.get(path) for path in paths]
+        publish("ellipsoidal")
+        deadline = time.monotonic() + 20
+        while client.get("/terrain/dem").json()["version"] == 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for path, old in zip(paths, first, strict=True):
+            new = client.get(path, headers={"If-None-Match": old.headers["etag"]})
+            assert new.status_code == 200, path
+        point = client.get(paths[0]).json()
+        assert point["ellipsoidal_m"] == 50 and first[0].json()["orthometric_m"] == 50
+        assert point["datums"]["orthometric"]["code"] == "EPSG:5773"
