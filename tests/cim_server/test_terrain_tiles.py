@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 import rasterio
+from pyproj import Transformer
 from rasterio.errors import NotGeoreferencedWarning
 
 from cim_server.cli import main
@@ -26,15 +27,38 @@ from tiling.schemes import SCHEMES
 
 DATA = Path(__file__).parent.parent / "data" / "raster"
 # A real DEM in projected metres with voids, of which only the roots are baked, and a coarse one in
-# degrees, baked down to level 5; each whole beside it.
-BAKES = {"dtm": "none", "hubei": "5"}
+# degrees, baked down to level 5; each whole beside it. And a stack: the middle of the former, with
+# a hole, over all of it at a quarter of the resolution.
+BAKES = {"dtm": "none", "hubei": "5", "stack": "13"}
 DEMS = {"dtm": DATA / "dtm.tif", "hubei": DATA / "hubei_p1511_5min.tif"}
+
+
+HOLE = (100, 110)  # row and column of the DEM
+
+
+def sheets(folder: Path) -> Path:
+    with rasterio.open(DEMS["dtm"]) as source:
+        band, profile, place = source.read(1), dict(source.profile), source.transform
+    fine = band[64:192, 64:192].copy()
+    fine[HOLE[0] - 64 - 8 : HOLE[0] - 64 + 8, HOLE[1] - 64 - 8 : HOLE[1] - 64 + 8] = source.nodata
+    for name, values, offset, factor in (
+        ("fine", fine, 64, 1),
+        ("coarse", band[2::4, 2::4], 0, 4),
+    ):
+        transform = rasterio.Affine(
+            place.a * factor, 0, place.c + offset * place.a, 0, place.e * factor,
+            place.f + offset * place.e,
+        )  # fmt: skip
+        profile.update(driver="GTiff", width=values.shape[1], height=values.shape[0])
+        with rasterio.open(folder / f"{name}.tif", "w", **{**profile, "transform": transform}) as o:
+            o.write(values[None])
+    return folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("terrain")
-    for name, path in DEMS.items():
+    for name, path in {**DEMS, "stack": sheets(tmp_path_factory.mktemp("sheets"))}.items():
         for bake in ("all", BAKES[name]):
             arguments = (
                 *("ingest", str(path), "--id", f"{name}-{bake}", "--kind", "terrain"),
@@ -117,6 +141,35 @@ def test_versions_say_what_was_baked(client: httpx.Client) -> None:
     assert nbytes[0] < nbytes[1]
 
 
+def test_every_service_sees_the_whole_stack(client: httpx.Client) -> None:
+    stores = client.get("/stac/search?ids=stack-13").json()["features"][0]["assets"]
+    assert {"data-cog", "data-cog-2"} <= set(stores)
+    with rasterio.open(DEMS["dtm"]) as source:
+        band = source.read(1).astype(float)
+        to_lonlat = Transformer.from_crs(source.crs, 4326, always_xy=True).transform
+        places = {
+            name: to_lonlat(*source.xy(row, column))
+            for name, (row, column) in {
+                "fine": (150, 90),
+                "hole": HOLE,
+                "coarse": (20, 130),
+            }.items()
+        }
+
+    def height(name: str) -> float:
+        lon, lat = places[name]
+        return float(client.get(f"/terrain/stack-13/point/{lon},{lat}").json()["orthometric_m"])
+
+    assert height("fine") == pytest.approx(band[150, 90], abs=1e-2)
+    around = band[HOLE[0] - 6 : HOLE[0] + 6, HOLE[1] - 6 : HOLE[1] + 6]
+    assert around.min() - 0.1 <= height("hole") <= around.max() + 0.1
+    assert height("coarse") == pytest.approx(band[20, 130], abs=1.5)
+    (lon0, lat0), (lon1, lat1) = places["coarse"], places["fine"]
+    line = f"{lon0},{lat0};{places['hole'][0]},{places['hole'][1]};{lon1},{lat1}"
+    facts = client.get(f"/terrain/stack-13/profile?line={line}").json()["properties"]
+    assert facts["voids"] == 0
+
+
 def pixels(answer: httpx.Response) -> Any:
     assert answer.status_code == 200, answer.text
     with warnings.catch_warnings():
@@ -128,8 +181,6 @@ def pixels(answer: httpx.Response) -> Any:
 @pytest.mark.parametrize("grid", ["WebMercatorQuad", "CGCS2000Quad"])
 def test_coded_heights_are_those_of_a_real_dem(client: httpx.Client, grid: str) -> None:
     # Every pixel of a tile beside GDAL's own sampling of the source, bilinear by hand.
-    from pyproj import Transformer
-
     with rasterio.open(DEMS["dtm"]) as source:
         band = source.read(1).astype(np.float64)
         band[band == source.nodata] = np.nan
