@@ -41,6 +41,7 @@ from cim_server.services import (
     styles,
     terrain,
     tiles,
+    wmts_service,
 )
 from cim_server.settings import Settings
 from cim_server.state import State
@@ -57,10 +58,11 @@ def make_app(settings: Settings) -> Starlette:
     settings.data.mkdir(parents=True, exist_ok=True)
     url = settings.database_url or settings.data / "catalog.db"
     state = State(settings, Catalog.open(url))
-    api = _api(state)
+    images = raster_tiles.RasterTiles(state)
+    api = _api(state, images)
     routes: list[BaseRoute] = [
         *tiles.routes(state),
-        *raster_tiles.RasterTiles(state, api).routes(),
+        *images.routes(api),
         *portal.routes(),
     ]
     app = Starlette(
@@ -109,7 +111,7 @@ async def _label_route(request: Request) -> None:
     label(request.scope, request.scope["route"].path)
 
 
-def _api(state: State) -> AskGetForHead:
+def _api(state: State, images: raster_tiles.RasterTiles) -> AskGetForHead:
     api = FastAPI(
         title=TITLE,
         version=version("cim-server"),
@@ -125,6 +127,7 @@ def _api(state: State) -> AskGetForHead:
     for router in (
         stac.router(state),
         imagery.router(state),
+        wmts_service.router(state, images),
         terrain.router(state),
         elevation.router(state),
         lookup.router(state),

@@ -38,6 +38,8 @@ PATHS: Mapping[str, str] = {
     "raster-tiles": "/raster/{asset}/tiles/WebMercatorQuad/{z}/{x}/{y}.png",
     "raster-wmts": "/raster/{asset}/WMTSCapabilities.xml",
     "raster-wmts-tiles": "/raster/{asset}/tiles/{tms}/{z}/{x}/{y}.{ending}",
+    "wmts": "/wmts",
+    "wmts-restful": "/wmts/1.0.0/WMTSCapabilities.xml",
     "terrain": "/terrain/{asset}",
     "terrain-tilejson": "/terrain/{asset}/{product}/{grid}/tilejson.json",
     "terrain-tiles": "/terrain/{asset}/{product}/tiles/{grid}/{z}/{x}/{y}{ending}",

@@ -27,7 +27,7 @@ from cim_server.middleware.conditional import validate
 from cim_server.raster_sources import rasters_of
 from cim_server.responses import IMMUTABLE, REVALIDATE
 from cim_server.services.rasters import CatalogueReader, RasterSource, band_count
-from cim_server.services.wmts import capabilities
+from cim_server.services.wmts import Layer, capabilities
 from cim_server.state import State
 from tiling.schemes import cgcs2000_quad
 
@@ -189,10 +189,14 @@ def router(state: State) -> APIRouter:
         request: Request,
         asset: Annotated[str, Path(description="Id of an imagery or terrain asset.")],
         found: Annotated[RasterSource, Depends(source)],
+        version: Annotated[int | None, Query(ge=1)] = None,
     ) -> Response:
         """Describe the asset's tiles as OGC WMTS 1.0.0 for QGIS, ArcGIS and GDAL."""
         links = Links.of(request.scope)
-        body = capabilities(links, asset, found.title, found, sets, request.url.query)
+        entry = state.entry(asset, "current" if version is None else str(version))
+        layer = Layer.of(asset, rasters_of(state, entry))
+        address = links("raster-wmts", asset=asset)
+        body = capabilities(links, [layer], sets, address, request.url.query)
         return Response(body, media_type="application/xml")
 
     tiler = CatalogueTiler(

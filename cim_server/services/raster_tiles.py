@@ -26,7 +26,7 @@ from cim_server.raster_look import PARAMETERS, Look
 from cim_server.raster_sources import VersionRasters, rasters_of
 from cim_server.raster_tiles import MEDIA_TYPES, TileJob, render
 from cim_server.responses import IMMUTABLE, REVALIDATE, matches
-from cim_server.state import CURRENT, State
+from cim_server.state import CURRENT, Entry, State
 from tiling.coords import TileCoord
 from tiling.errors import NotFound
 from tiling.schemes import CGCS2000_QUAD, WEB_MERCATOR_QUAD
@@ -35,6 +35,7 @@ from tiling.stores.base import StoredTile
 
 TEMPLATE = "/raster/{asset}/tiles/{tileMatrixSetId}/{z}/{x}/{y}"
 GRIDS = {scheme.name: scheme for scheme in (WEB_MERCATOR_QUAD, CGCS2000_QUAD)}
+WMTS = "/wmts"
 MAX_ZOOM = 24
 SIZES = (256, 512)
 _ROW = re.compile(r"(\d{1,8})(@2x)?(?:\.(\w{1,8}))?")
@@ -46,21 +47,26 @@ class RasterTiles:
 
     Args:
         state: of the server.
-        others: the application that answers what this does not know.
     """
 
-    def __init__(self, state: State, others: ASGIApp) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
-        self._others = others
+        self._others: ASGIApp | None = None
         self.rasters = OpenRasters()
 
-    def routes(self) -> list[BaseRoute]:
-        """Return the one route."""
+    def routes(self, others: ASGIApp) -> list[BaseRoute]:
+        """Return the one route.
+
+        Args:
+            others: the application that answers what this does not know.
+        """
+        self._others = others
         path = "/raster/{asset}/tiles/{grid}/{z:int}/{x:int}/{row}"
         return [Route(path, self, name="raster-tiles")]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
+        assert self._others is not None  # it has routes
         params = scope["path_params"]
         row = _ROW.fullmatch(params["row"])
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -81,19 +87,45 @@ class RasterTiles:
     async def _answer(
         self, request: Request, params: dict[str, Any], row: re.Match[str], query: list[Any]
     ) -> Response:
-        version = _version(query)
-        entry = self._state.entry(params["asset"], version)
-        rasters = rasters_of(self._state, entry)
         scheme = GRIDS[params["grid"]]
-        tile = _cell(scheme, params["z"], params["x"], int(row[1]))
+        tile = cell(scheme, params["z"], params["x"], int(row[1]))
         size = _size(query, twice=row[2] is not None)
         formats = (row[3],) if row[3] else negotiated(request.headers.get("accept"))
         asked = tuple(sorted(pair for pair in query if pair[0] in PARAMETERS))
+        entry = self._state.entry(params["asset"], _version(query))
+        sent = {"Vary": "Accept"} if not row[3] else {}
+        return await self.answer(request, entry, scheme, tile, size, formats, asked, sent)
+
+    async def answer(
+        self,
+        request: Request,
+        entry: Entry,
+        scheme: GridScheme,
+        tile: TileCoord,
+        size: int,
+        formats: tuple[str, ...],
+        asked: tuple[tuple[str, str], ...],
+        headers: dict[str, str],
+    ) -> Response:
+        """Answer with a tile, or 304.
+
+        Args:
+            request: for its validators.
+            entry: the version.
+            scheme, tile, size: which tile; it must be in the grid.
+            formats: as `TileJob` takes them.
+            asked: the looks asked for, sorted.
+            headers: more headers of the answer.
+
+        Raises:
+            NotFound: no raster, or none that reaches the tile.
+            InvalidRequest: a look that means nothing.
+        """
+        rasters = rasters_of(self._state, entry)
         what = (scheme.name, tile, size, formats, asked)
         etag = f'"{blake2b(f"{rasters.digests} {what}".encode(), digest_size=12).hexdigest()}"'
-        sent = {"ETag": etag, "Cache-Control": REVALIDATE if version == CURRENT else IMMUTABLE}
-        if len(formats) > 1 or not row[3]:
-            sent["Vary"] = "Accept"
+        immutable = b"version=" in request.scope["query_string"] and request.scope["path"] != WMTS
+        sent = {**headers, "ETag": etag, "Cache-Control": IMMUTABLE if immutable else REVALIDATE}
         if matches(request.headers.get("if-none-match"), etag):
             return Response(status_code=304, headers=sent)
 
@@ -138,7 +170,13 @@ def _version(query: list[Any]) -> str:
     return str(asked[-1])
 
 
-def _cell(scheme: Any, z: int, x: int, y: int) -> TileCoord:
+def cell(scheme: GridScheme, z: int, x: int, y: int) -> TileCoord:
+    """Return a cell of a grid.
+
+    Raises:
+        InvalidRequest: too fine a level.
+        NotFound: the grid has no such cell.
+    """
     if z > MAX_ZOOM:
         raise InvalidRequest(f"z={z} is not between 0 and {MAX_ZOOM}")
     columns, rows = scheme.size(z)
