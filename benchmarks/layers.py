@@ -21,7 +21,7 @@ def terrain(bench: Bench) -> dict[str, Any]:
 
 def imagery(bench: Bench) -> dict[str, Any]:
     """An RGB image to a JPEG COG."""
-    source = inputs.image(bench.folder, bench.count(8192))
+    source = inputs.image(bench.folder, bench.count(16_384))
     contestants: dict[str, Contestant] = {
         "cim": lambda out: ingest(source, "image", ["--kind", "imagery"], out),
         "GDAL COG driver": lambda out: rivals.gdal_cog(source, out),

@@ -70,6 +70,14 @@ _DECLARED: dict[str, Any] = {
         bool | None,
         typer.Option("--despike", help="Replace spikes and pits of a terrain."),
     ],
+    "mosaic": Annotated[
+        str | None,
+        typer.Option(help="Of imagery: join its sheets into one, or keep them: sheets."),
+    ],
+    "seams": Annotated[
+        str | None,
+        typer.Option(help="Which sheet wins: given (the earlier), newest or finest."),
+    ],
     "area": TextOption,
     "attribution": TextOption,
     "manifest": FileOption,

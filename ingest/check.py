@@ -14,6 +14,7 @@ from ingest.whole import open_tiles
 from ingest.workspace import Workspace
 from tiling.errors import StoreError
 from tiling.findings import Findings
+from tiling.mosaics import SheetIndex
 from tiling.validate.foreign import check_foreign
 
 
@@ -66,6 +67,13 @@ def _check_role(
         if "features" in facts:
             _count(version, facts["features"], "the tiles hold", findings)
         return facts
+    if refs[0].role == "sheets":
+        sheets = SheetIndex.open(paths[0]).sheets
+        held = {ref.sha256 for ref in version.stores if ref.role == "data"}
+        lost = [sheet.name for sheet in sheets if sheet.store not in held]
+        message = "sheets of the index have no store"
+        findings.add("sheet-missing", "error", message, len(lost), lost)
+        return {"sheets": len(sheets)}
     if refs[0].format == "geoparquet":
         rows = sum(len(batch) for batch in read_features(paths))
         _count(version, rows, f"{refs[0].path} holds", findings)

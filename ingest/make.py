@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from catalog.records import StoreRef
 from ingest.building_stores import code_column, name_column, write_features, write_index
 from ingest.dem_rasters import DEFAULT_FILL_PIXELS, Cleaning, make_stack
 from ingest.feature_keys import Identify
 from ingest.manifest import Kind
+from ingest.mosaic_assets import Known, make_mosaic, sheet_sources
 from ingest.overrides import note_unmatched
 from ingest.plan import Plan
 from ingest.prepare import Prepared, ResolveHeights, SortKeys, by_ordinal, prepare
@@ -60,6 +62,8 @@ class Making:
         resolve_heights: adds the height columns of buildings.
         seen: what preparing the features finds; kept with them, so that a resumed run reports it
             once, as an uninterrupted one does.
+        root: the data folder.
+        known_sheets: see `ingest.mosaic_assets.known_sheets`.
     """
 
     plan: Plan
@@ -71,6 +75,8 @@ class Making:
     report: Report
     resolve_heights: ResolveHeights | None = None
     seen: Findings = field(default_factory=Findings)
+    root: Path = Path()
+    known_sheets: Known = field(default_factory=dict)
 
     def run(self, writer: Any) -> Run:
         """Return a tiler's run that writes into `writer`."""
@@ -87,10 +93,17 @@ class Making:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Finished stores by role, newest first, and what the tiler says of them."""
+    """Finished stores by role, newest first, and what the tiler says of them.
+
+    Attributes:
+        stores: made by this run.
+        info: of the whole asset.
+        kept: stores of the version before that are part of this one too.
+    """
 
     stores: tuple[tuple[str, StoreInfo], ...]
     info: TilesetInfo
+    kept: tuple[StoreRef, ...] = ()
 
 
 def make_buildings(making: Making) -> Made:
@@ -199,13 +212,33 @@ def make_terrain(making: Making) -> Made:
 
 
 def make_imagery(making: Making) -> Made:
-    """An image to a COG."""
+    """An image to a COG; its sheets to a COG each if they are to stay sheets."""
+    options, findings = making.plan.options, making.report.findings
+    readers = making.plan.raster_readers()
+    if options.mosaic == "sheets":
+        seams = options.seams or "given"
+        sources = sheet_sources(readers, seams)
+        for reader in readers:
+            findings.merge(reader.findings)
+        with making.report.step("cog"):
+            made, kept, info = make_mosaic(
+                sources,
+                folder=making.folder,
+                root=making.root,
+                compression=options.compression(),
+                seams=seams,
+                known=making.known_sheets,
+                threads=making.workers,
+                progress=making.progress,
+                findings=findings,
+            )
+        return Made(tuple(made), info, tuple(kept))
     cog = making.folder / "image.tif"
-    with _raster(making.plan) as reader, making.report.step("cog"):
-        making.report.findings.merge(reader.findings)
-        info = ImageryTiler(making.plan.options.compression()).run(
-            reader.dataset_path(), cog, making.progress, making.report.findings
-        )
+    reader = RasterReader.joined(readers) if len(readers) > 1 else readers[0]
+    with making.report.step("cog"):
+        dataset = reader.dataset_path()
+        findings.merge(reader.findings)
+        info = ImageryTiler(options.compression()).run(dataset, cog, making.progress, findings)
     return Made((("data", file_store(cog, "cog")),), info)
 
 

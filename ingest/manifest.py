@@ -23,6 +23,8 @@ Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions"]
 HeightMode = Literal["relative", "absolute"]
 BadHeights = Literal["refuse", "default", "drop"]
 Order = Literal["finest", "given"]
+Mosaic = Literal["join", "sheets"]
+Seams = Literal["given", "newest", "finest"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ID = re.compile(r"\w[\w.\-]{0,127}")
@@ -81,6 +83,8 @@ class IngestOptions:
         order: which sheets of a terrain win: ``finest`` (then newest) or ``given``.
         fill_voids: voids of a terrain that data encloses within so many pixels are interpolated.
         despike: whether spikes and pits of a terrain are replaced.
+        mosaic: whether sheets of imagery are joined into one COG or stay stores of their own.
+        seams: which of them wins where they overlap: see `ingest.mosaic_assets.sheet_sources`.
         area: where coordinates must lie: ``china``, ``world`` or ``west,south,east,north``.
     """
 
@@ -119,6 +123,8 @@ class IngestOptions:
     order: str | None = None
     fill_voids: int | None = None
     despike: bool | None = None
+    mosaic: Mosaic | None = None
+    seams: Seams | None = None
     area: str = "china"
     attribution: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -152,6 +158,12 @@ class IngestOptions:
                 f"{MAX_FILL_PIXELS}"
             )
         self.bake_level()
+        if self.mosaic not in (None, *get_args(Mosaic)):
+            raise ConfigError(f"--mosaic {self.mosaic!r} is not join or sheets")
+        if self.seams not in (None, *get_args(Seams)):
+            raise ConfigError(f"--seams {self.seams!r} is not given, newest or finest")
+        if self.seams is not None and self.mosaic != "sheets":
+            raise ConfigError("--seams belongs to --mosaic sheets")
         self.compression()
         self.feature_overrides()
         parse_up(self.up)

@@ -18,6 +18,7 @@ from ingest.height_columns import HeightColumns, find_columns
 from ingest.height_plan import Sources, decide_columns
 from ingest.location import check_location, crs_missing
 from ingest.manifest import IngestOptions, Kind
+from ingest.mosaic_assets import check_sheets
 from ingest.readers import open_source
 from ingest.readers.base import LayerInfo, ReadOptions, SourceInfo
 from ingest.readers.raster import RasterReader
@@ -138,6 +139,13 @@ class Plan:
         place, up = self.options.placement(path)
         return ReadOptions(crs, self.options.encoding, self.layers[index].name, place, up)
 
+    def raster_readers(self) -> list[RasterReader]:
+        """Return a reader of every source of a raster asset."""
+        return [
+            RasterReader(info.path, self.read_options(index))
+            for index, info in enumerate(self.sources)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return the plan for ``cim plan --json`` and the report."""
         return {
@@ -187,8 +195,10 @@ def make_plan(options: IngestOptions) -> Plan:
         if crs_assumed:
             message = f"the file has no reference system: taken as {options.assume_crs}"
             findings.add("crs-assumed", "assumption", message)
-    if kind != "imagery" and options.compression() != Compression():
-        raise ConfigError("--compress, --quality and --max-error belong to --kind imagery")
+    if kind != "imagery" and (options.mosaic or options.compression() != Compression()):
+        raise ConfigError(
+            "--compress, --quality, --max-error and --mosaic belong to --kind imagery"
+        )
     refusals: list[SourceError] = []
     refs = tuple(
         _decide_ref(info, layer, kind, options, findings, refusals)
@@ -201,6 +211,11 @@ def make_plan(options: IngestOptions) -> Plan:
     for index in range(len(sources)):
         _check_key(plan, index, refusals)
         _check_layer(plan, index, refusals)
+    if kind == "imagery" and not refusals:
+        try:
+            check_sheets(plan.raster_readers(), options)
+        except SourceError as error:
+            refusals.append(error)
     return replace(plan, refusals=tuple(refusals))
 
 
@@ -256,11 +271,12 @@ def _decide_kind(
     if shapes == {"tileset"}:
         return _kind_of_import(options, sources)
     raster = shapes == {"raster"}
-    heights = all(x.extra.get("bands") == 1 for x in layers) and options.kind != "imagery"
-    if raster and len(sources) > 1 and not heights:
+    one_band = all(x.extra.get("bands") == 1 for x in layers)
+    heights = one_band and options.kind != "imagery" and options.mosaic is None
+    if raster and len(sources) > 1 and not heights and options.mosaic is None:
         raise ConfigError(
             f"{len(sources)} rasters were named: put the sheets of one asset into a folder, or "
-            "into a VRT, and name that"
+            "into a VRT, and name that; images can stay sheets: --mosaic sheets"
         )
     if options.kind is not None:
         if raster != (options.kind in ("terrain", "imagery")):
@@ -273,7 +289,7 @@ def _decide_kind(
     layer = layers[0]
     if raster:
         bands = layer.extra["bands"]
-        if len(sources) > 1:
+        if len(sources) > 1 and heights:
             return "terrain", f"{len(sources)} rasters of one band"
         if bands == 1 and layer.extra["dtype"] not in ("uint8", "int8"):
             return "terrain", f"one band of {layer.extra['dtype']}"

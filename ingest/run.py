@@ -24,6 +24,7 @@ from ingest.ground import open_ground, terrain_data
 from ingest.heights import HeightResolver, HeightRule
 from ingest.make import MAKERS, Made, Making
 from ingest.manifest import IngestOptions
+from ingest.mosaic_assets import known_sheets
 from ingest.plan import Plan, make_plan
 from ingest.report import Report
 from ingest.tileset_import import make_imported
@@ -228,6 +229,8 @@ def _ingest(
             making = _making(
                 plan, workspace, catalog, folder, resources, workers, executor, progress, report
             )
+            if plan.kind == "imagery":
+                making = replace(making, known_sheets=known_sheets(workspace, previous))
             made = (make_imported if plan.imported else MAKERS[plan.kind])(making)
         progress.advance(0)  # the last moment to stop
         with report.step("publish"):
@@ -296,6 +299,7 @@ def _making(
         report=report,
         resolve_heights=resolver,
         seen=seen,
+        root=workspace.root,
     )
 
 
@@ -334,7 +338,8 @@ def _publish(
             source=plan.sources[0].path,
             remedy="see the findings in the report (--report FILE.json)",
         )
-    stores = tuple(workspace.adopt(store, role) for role, store in made.stores)
+    adopted = tuple(workspace.adopt(store, role) for role, store in made.stores)
+    stores = adopted + made.kept
     info: dict[str, Any] = {
         **made.info.metadata,
         "min_level": made.info.min_level,

@@ -95,6 +95,23 @@ def test_a_photograph_becomes_jpeg_and_keeps_its_place_and_colours(tmp_path: Pat
     assert (info.min_level, info.max_level) == (16, 18)
 
 
+def test_a_large_image_is_written_by_a_process_of_its_own_and_stops_when_asked(
+    tmp_path: Path,
+) -> None:
+    image = smooth(1, 2100, 2100, np.uint16)
+    path = write(tmp_path / "a.tif", image)
+    with pytest.raises(Cancelled):
+        ImageryTiler().run(path, tmp_path / "o.tif", _Stop(), Findings())
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
+    make(path, tmp_path / "o.tif")
+    with rasterio.open(tmp_path / "o.tif") as cog:
+        np.testing.assert_array_equal(cog.read(), image)
+    bad = bytearray(path.read_bytes())
+    path.write_bytes(bad[: len(bad) // 2])
+    with pytest.raises(SourceUnreadable, match=r"a\.tif"):
+        make(path, tmp_path / "p.tif")
+
+
 def test_alpha_becomes_the_mask_of_a_jpeg(tmp_path: Path) -> None:
     source = DATA / "raster" / "alpha.tif"
     info, findings = make(source, tmp_path / "o.tif", codec="jpeg")
@@ -373,7 +390,8 @@ class _Stop(SilentProgress):
 
 
 def test_a_cancelled_image_leaves_nothing(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.tif", smooth(3, 100, 100))
+    alpha = smooth(4, 100, 100)  # the mask is made in steps
+    path = write(tmp_path / "a.tif", alpha, interp=[R, G, B, A])
     with pytest.raises(Cancelled):
         ImageryTiler().run(path, tmp_path / "o.tif", _Stop(), Findings())
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]

@@ -26,10 +26,11 @@ from rasterio.windows import Window
 
 from tiling.errors import SourceUnreadable, StoreError, StoreFull
 from tiling.tilers.base import Progress
-from tiling.tilers.cog_process import CopyFailed, copy_apart, innermost
+from tiling.tilers.cog_process import CopyFailed, copy_apart, copy_here, innermost
 
 BLOCK = 512
 _WINDOW_PIXELS = 4 * 1024 * 1024
+_SMALL_PIXELS = 2048 * 2048
 # rasterio takes bytes where GDAL takes megabytes: a bare 128 would be no cache at all.
 GDAL_CACHE_NBYTES = 128 * 1024**2
 _SOURCE_NAME = re.compile(r"<SourceFilename[^>]*>([^<]+)<")
@@ -148,9 +149,13 @@ def finish(source: str | Path, part: Path, options: Mapping[str, str], progress:
     """
     with opened(source) as dataset:
         needed = most_nbytes(dataset)
+        small = dataset.width * dataset.height <= _SMALL_PIXELS
     free = _free(part)
     try:
-        copy_apart(source, part, {**_COG, **options}, GDAL_CACHE_NBYTES, progress)
+        if small:
+            copy_here(source, part, {**_COG, **options}, GDAL_CACHE_NBYTES)
+        else:
+            copy_apart(source, part, {**_COG, **options}, GDAL_CACHE_NBYTES, progress)
         # GDAL notices a full disk when it closes the file, and says so only in its log. The last
         # block of the full image lies at the end of a COG.
         with writing(part, needed), rasterio.open(part) as written:

@@ -22,7 +22,7 @@ from rasterio.io import DatasetReader
 from tiling.crs import SpatialRef
 from tiling.errors import NothingToTile
 from tiling.findings import Findings
-from tiling.tilers.base import Progress, TilesetInfo
+from tiling.tilers.base import Progress, SilentProgress, TilesetInfo
 from tiling.tilers.codecs import Codec, Compression, choose, is_lossy
 from tiling.tilers.cog import block_windows, finish, opened, shown, write_dem_cog, writing
 from tiling.tilers.image_look import Look, Survey, check, survey, understand
@@ -101,6 +101,22 @@ class ImageryTiler:
             part.unlink(missing_ok=True)
         return TilesetInfo(place.bounds, place.min_zoom, place.max_zoom, tiles=1, metadata=metadata)
 
+    def describe(self, path: Path, findings: Findings) -> TilesetInfo:
+        """Return what `run` returns, of a file that is a COG already.
+
+        Raises:
+            SourceUnreadable, CrsMissing, RasterUnsupported, NothingToTile: see the messages.
+        """
+        with opened(path) as cog:
+            check(cog)
+            look, place = understand(cog, findings), image_place(cog)
+            _refuse_nothing(cog, path, SilentProgress())
+            name = cog.compression.name.lower() if cog.compression else "none"
+            codec = Codec(name, False, {}, "the file is a COG already: kept as it is")
+            metadata = _facts(cog, look, _rescale(cog, look, findings), codec)
+        _report(findings, codec, look, None)
+        return TilesetInfo(place.bounds, place.min_zoom, place.max_zoom, tiles=1, metadata=metadata)
+
 
 def _shown_to_gdal(
     source: DatasetReader, dataset: str | Path, look: Look, seen: Survey | None, codec: Codec
@@ -170,12 +186,10 @@ def _has_mask(cog: DatasetReader) -> bool:
 def _rescale(cog: DatasetReader, look: Look, findings: Findings) -> list[list[float]] | None:
     if look.dtype == "uint8":
         return None
-    ranges = []
+    ranges: list[list[float]] = []
     sample, present = _sample(cog)
     for band in sample[: len(look.bands)]:
-        values = band[present & np.isfinite(band)]
-        low, high = np.percentile(values, _PERCENTILES) if values.size else (0.0, 1.0)
-        ranges.append([float(low), float(high if high > low else low + 1)])
+        ranges.append(display_range(band[present & np.isfinite(band)]))
     text = ", ".join(f"{low:g} .. {high:g}" for low, high in ranges)
     findings.add(
         "display-range",
@@ -184,6 +198,12 @@ def _rescale(cog: DatasetReader, look: Look, findings: Findings) -> list[list[fl
         f"band: {text}; the values themselves are kept",
     )
     return ranges
+
+
+def display_range(values: NDArray[Any]) -> list[float]:
+    """Return the 2nd and the 98th percentile of values, apart from each other; 0 and 1 of none."""
+    low, high = np.percentile(values, _PERCENTILES) if values.size else (0.0, 1.0)
+    return [float(low), float(high if high > low else low + 1)]
 
 
 def _facts(
