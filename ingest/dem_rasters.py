@@ -30,14 +30,14 @@ from tiling.dem.cleaning import OUTLIER_M, OUTLIER_SLOPE, fill_voids, find_outli
 from tiling.errors import NothingToTile, RasterUnsupported
 from tiling.findings import MAX_SAMPLES, Finding, Findings
 from tiling.tilers.base import Progress
-from tiling.tilers.cog import BLOCK, LOSSLESS, finish, writing
+from tiling.tilers.cog import BLOCK, GDAL_CACHE_NBYTES, LOSSLESS, finish, writing
 
 # Values that producers write where they have no data; and what no terrain of the Earth has.
 USUAL_NODATA = (-9999.0, -32768.0, -32767.0, -99999.0, 32767.0, 65535.0, 9999.0, 99999.0)
 LOWEST_M, HIGHEST_M = -11_500.0, 9_000.0
 DEFAULT_FILL_PIXELS = 8
 INT16_VOID = -32768
-_WINDOW_PIXELS = 4 * 1024 * 1024
+_WINDOW_PIXELS = 1024 * 1024
 _MAX_OPEN = 32
 # Places along an axis of a raster that are asked whether anything is there, for the report.
 _VOID_CELLS = 256
@@ -185,7 +185,11 @@ def _write_work(
         "bigtiff": "IF_SAFER",
     }
     try:
-        with writing(work, group.pixels * np.dtype(group.dtype).itemsize):
+        with (
+            writing(work, group.pixels * np.dtype(group.dtype).itemsize),
+            # What GDAL takes by itself is a share of all memory.
+            rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_NBYTES),
+        ):
             with rasterio.open(work, "w", **options) as sink:
                 for window in windows:
                     values = _clean(group, sheets, window, cleaning, below, tally)
@@ -401,10 +405,17 @@ def _report_voids(stack: DemStack, findings: Findings) -> None:
     lon = extent.west + (np.arange(n) + 0.5) / n * (extent.east - extent.west)
     lat = extent.north - (np.arange(n) + 0.5) / n * (extent.north - extent.south)
     covered = np.zeros((n, n), dtype=bool)
-    for region in stack.coverage:
-        across = (lon >= region.west) & (lon <= region.east)
-        covered |= ((lat >= region.south) & (lat <= region.north))[:, None] & across
     grid = [g.ravel() for g in np.meshgrid(lon, lat)]
+    for layer in stack.layers:
+        boxes_of = np.zeros((n, n), dtype=bool)
+        for west, south, east, north in layer.coverage:
+            across = (lon >= west) & (lon <= east)
+            boxes_of |= ((lat >= south) & (lat <= north))[:, None] & across
+        # The box of a projected sheet is wider than the sheet.
+        column, row = layer.pixels(*layer.places(*grid), 0)
+        width, height = layer.sizes[0]
+        inside = (column >= 0) & (column <= width - 1) & (row >= 0) & (row <= height - 1)
+        covered |= boxes_of & inside.reshape(n, n)
     void = np.isnan(stack.sample(*grid)).reshape(n, n) & covered
     if not void.any():
         return

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
@@ -21,6 +22,7 @@ from tiling.errors import StoreError
 BLOCK = 512
 CACHE_NBYTES = 64 * 1024**2
 _MAX_OPEN = 24
+_GDAL_NBYTES = 16 * 1024**2
 
 Block = NDArray[np.float32]
 Key = tuple[int, int, int, int]
@@ -104,7 +106,9 @@ class Blocks:
         x, y = across * BLOCK, down * BLOCK
         window = Window(x, y, min(BLOCK, width - x), min(BLOCK, height - y))
         try:
-            raw = self._dataset(layer.path, level).read(1, window=window)
+            # Blocks are kept here: GDAL, which would take a share of all memory, keeps few.
+            with rasterio.Env(GDAL_CACHEMAX=_GDAL_NBYTES):
+                raw = self._dataset(layer.path, level).read(1, window=window)
         except RasterioError as error:
             raise StoreError(
                 f"{layer.path}: block {across}, {down} of level {level} cannot be read: the file "
