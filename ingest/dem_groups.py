@@ -25,6 +25,8 @@ MAX_GROUPS = 200
 _MAX_SIDE = 2**31 - 1
 # Overlapping boxes of more sheets than these are joined where they make rectangles.
 _FEW = 16
+# What GDAL says of a file without a geotransform.
+_NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 # A tenth of a millimetre.
 _SAME_PLACE_DEG = 1e-9
 _SMALL_INTEGERS = ("int8", "uint8", "int16")
@@ -118,12 +120,19 @@ def group_sheets(sheets: Iterable[DemSheet], order: Order = "finest") -> tuple[D
     """Group sheets and put the groups into order of priority.
 
     Raises:
-        RasterUnsupported: too many grids, or a grid too large for one raster.
+        RasterUnsupported: a sheet lies nowhere, too many grids, or a grid too large for one raster.
     """
     found: list[tuple[DemSheet, list[tuple[DemSheet, Placed]]]] = []
     same: dict[tuple[SpatialRef, SpatialRef], bool] = {}
     chosen = sorted(sheets, key=_priority(order))
     for each in chosen:
+        if each.sheet.transform == _NOWHERE:
+            raise RasterUnsupported(
+                "the raster has no geotransform: nothing says where its pixels lie",
+                source=each.sheet.name,
+                remedy="georeference it: gdal_translate -a_ullr W N E S IN OUT, or gdalwarp for "
+                "GCPs",
+            )
         for anchor, members in found:
             pair = anchor.ref, each.ref
             if pair not in same:

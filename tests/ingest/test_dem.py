@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,18 @@ from ingest.plan import Plan, make_plan
 from tests.commands import Command
 from tiling.crs import TILE_REF, SpatialRef, transform_points
 from tiling.dem import DemStack
-from tiling.errors import ConfigError, NothingToTile, RasterUnsupported, SourceUnreadable
+from tiling.errors import (
+    ConfigError,
+    NothingToTile,
+    RasterUnsupported,
+    SourceError,
+    SourceUnreadable,
+)
 from tiling.findings import Findings
 from tiling.tilers.base import SilentProgress
 
 Array = NDArray[Any]
+BAD = Path(__file__).parent.parent / "data" / "bad" / "raster"
 
 
 def sheet(
@@ -355,3 +363,26 @@ def test_the_command_makes_a_terrain_of_two_rasters_and_keeps_both(
     with rasterio.open(paths[0]) as first, rasterio.open(paths[1]) as second:
         assert (first.dtypes, second.dtypes) == (("float32",), ("int16",))
     assert "dem-groups" in json.dumps(made.json()["findings"])
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("byte_truncated.tif", SourceUnreadable, "Read error"),
+        ("corrupted_deflate_singlestrip.tif", RasterUnsupported, "no geotransform"),
+        ("excessive-memory-TIFFFillTile.tif", SourceUnreadable, "Too large tile byte count"),
+        ("huge4GB.tif", RasterUnsupported, "no geotransform"),
+        ("image_width_above_32bit.tif", SourceUnreadable, "2147483648"),
+        ("toomanyblocks.tif", SourceUnreadable, "60000"),
+        ("unknown_compression.tif", SourceUnreadable, "65535"),
+        ("rotated.tif", RasterUnsupported, "rotated"),
+    ],
+)
+def test_a_damaged_or_absurd_sheet_is_refused_without_taking_memory(
+    tmp_path: Path, name: str, error: type[SourceError], words: str
+) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(error, match=words) as caught:
+        stack(tmp_path / "job", plan(BAD / name, crs="EPSG:4547", area="world").groups)
+    assert caught.value.remedy and name in str(caught.value.source)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
