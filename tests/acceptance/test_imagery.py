@@ -35,7 +35,15 @@ def test_the_dems_beside_terrain_are_valid_cogs_of_the_same_heights(demo: Assets
         with rasterio.open(path) as made, rasterio.open(DEMO_SOURCES / name) as source:
             assert made.transform == source.transform
             assert made.crs == source.crs
-            np.testing.assert_array_equal(made.read(1), source.read(1))
+            kept, heights = made.read(1), source.read(1)
+            # Small voids that data encloses are filled; no height that was there changes.
+            known = source.read_masks(1).astype(bool) & np.isfinite(heights)
+            np.testing.assert_array_equal(kept[known], heights[known])
+            filled = made.read_masks(1).astype(bool) & np.isfinite(kept) & ~known
+            assert filled.sum() < 0.02 * known.size
+            if filled.any():
+                assert heights[known].min() <= kept[filled].min()
+                assert kept[filled].max() <= heights[known].max()
 
 
 def test_pixels_and_place_are_those_of_the_source(demo: Assets) -> None:
