@@ -101,46 +101,6 @@ def _take_rows(table: pa.Table, index: NDArray[Any]) -> pa.Table:
     return pa.table({"": pa.nulls(len(index))}).select([])
 
 
-class ElevationSource(Protocol):
-    """A raster of heights that can be asked anywhere; picklable, so that workers can open it.
-
-    Attributes:
-        ref: frame of the heights; ``ref.vertical`` is never None when a tiler gets it.
-        extent: lon/lat degrees of the valid pixels' outer edges; heights are the data's range,
-            in ``ref.vertical``.
-        resolution_deg: size of the finest pixel, degrees of latitude.
-    """
-
-    @property
-    def ref(self) -> SpatialRef:
-        """The frame."""
-        ...
-
-    @property
-    def extent(self) -> Region:
-        """The place."""
-        ...
-
-    @property
-    def resolution_deg(self) -> float:
-        """The size of a pixel."""
-        ...
-
-    def sample(
-        self, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Interpolate bilinearly between pixel centres.
-
-        Args:
-            lon_deg: (N,) float64 degrees, WGS 84 / CGCS2000.
-            lat_deg: (N,) float64 degrees.
-
-        Returns:
-            (N,) float64 metres in ``ref.vertical``; NaN where there is no data.
-        """
-        ...
-
-
 class Lattice(NamedTuple):
     """Nodes of a regular grid: (i, j) lies at ``west + i * step, south + j * step``, degrees.
 

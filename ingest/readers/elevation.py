@@ -55,7 +55,7 @@ class _Grid:
 
 
 class ElevationRaster:
-    """An `ElevationSource` over raster sheets; picklable, opens files when asked.
+    """Heights of raster sheets, asked anywhere; picklable, opens files when asked.
 
     Attributes:
         ref: frame of the sheets; its vertical datum is that of the heights.
@@ -98,7 +98,7 @@ class ElevationRaster:
         return whole
 
     def sample(self, lon_deg: Array, lat_deg: Array) -> Array:
-        """Interpolate bilinearly between pixel centres; see `tiling.batches.ElevationSource`.
+        """Interpolate bilinearly between pixel centres: (N,) metres, NaN where there is no data.
 
         Raises:
             SourceUnreadable: a block cannot be read.

@@ -31,6 +31,9 @@ DEEPEST_LEVEL = 22
 # at most of any.
 FEWEST_CELLS, MOST_CELLS = 64, 256
 SEA_LEVEL = parse_vertical("EPSG:5773")
+# Counts up with every change that changes the bytes of a tile: tiles that are made on request
+# stand beside baked ones, and must be as theirs.
+MESHER = 1
 # Of a level's geometric error, what the mesh may leave its nodes by; the rest is for what lies
 # between nodes. Measured on steep mountains; see docs/terrain.md.
 NODE_SHARE = 0.6
@@ -121,6 +124,7 @@ class TerrainSpec:
         """Return the specification as a JSON object of one member, ``mesh``."""
         return {
             "mesh": {
+                "mesher": MESHER,
                 "levels": list(self.levels),
                 "areas": [list(area) for area in self.areas],
                 "finest_level": self.finest_level,
@@ -138,9 +142,9 @@ class TerrainSpec:
             ConfigError: the member is missing, from an older version of this program.
         """
         mesh = data.get("mesh")
-        if not isinstance(mesh, dict):
+        if not isinstance(mesh, dict) or mesh.get("mesher") != MESHER:
             raise ConfigError(
-                "the terrain was made by a version that kept no specification of its meshes; "
+                "the terrain was made by another version of this program, whose meshes differ: "
                 "ingest it again"
             )
         return cls(
