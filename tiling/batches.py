@@ -6,7 +6,7 @@ Longitude (easting) first, always.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -99,6 +99,44 @@ def _take_rows(table: pa.Table, index: NDArray[Any]) -> pa.Table:
         return table.take(pa.array(index))
     # Arrow forgets how many rows a table without columns has once it takes from it.
     return pa.table({"": pa.nulls(len(index))}).select([])
+
+
+@dataclass(frozen=True, slots=True)
+class PointBatch:
+    """N points: coordinates and what was measured with them, column by column.
+
+    Attributes:
+        ref: the frame of the coordinates.
+        first: ordinal of the first point in its source; the others follow it.
+        xyz: (N, 3) float64; easting or longitude first, heights in metres.
+        columns: (N,) or (N, k) arrays by name, in the types of the source. Names of the LAS
+            specification where it has one, in snake case (``classification``, ``intensity``,
+            ``return_number``, ``gps_time`` ...); ``rgb`` is (N, 3) uint8 or uint16.
+    """
+
+    ref: SpatialRef
+    first: int
+    xyz: NDArray[np.float64]
+    columns: Mapping[str, NDArray[Any]]
+
+    def __post_init__(self) -> None:
+        n = len(self.xyz)
+        for name, column in self.columns.items():
+            if len(column) != n:
+                raise ValueError(f"column {name} has {len(column)} rows for {n} points")
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        return self.xyz.nbytes + sum(column.nbytes for column in self.columns.values())
+
+    def take(self, selection: NDArray[Any]) -> PointBatch:
+        """Return the points chosen by a boolean mask or by (M,) positions; `first` stays."""
+        columns = {name: column[selection] for name, column in self.columns.items()}
+        return replace(self, xyz=self.xyz[selection], columns=columns)
 
 
 class Lattice(NamedTuple):
