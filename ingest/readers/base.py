@@ -20,6 +20,7 @@ from tiling.crs import SpatialRef
 from tiling.findings import Finding, Findings
 
 __all__ = [
+    "Closing",
     "EncodingDecision",
     "FieldInfo",
     "LayerInfo",
@@ -131,6 +132,24 @@ class ReadOptions:
     layer: str | None = None
     place: Placement | None = None
     up: Up | None = None
+
+
+class Closing:
+    """A context manager that closes itself; `close` is for the reader to give."""
+
+    def close(self) -> None:
+        """Release what was opened."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class SourceReader(Protocol):

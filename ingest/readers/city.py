@@ -15,8 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +25,7 @@ from ingest.readers.attributes import AttributeTypes, column
 from ingest.readers.axes import is_northing_first
 from ingest.readers.base import (
     DEFAULT_BATCH_NBYTES,
+    Closing,
     Extent,
     FieldInfo,
     Kind,
@@ -104,7 +104,7 @@ class _Waiting:
         )
 
 
-class CityReader:
+class CityReader(Closing):
     """Base of the readers of city models.
 
     A reader names itself and its format, walks its objects, and says its images and frame.
@@ -329,17 +329,6 @@ class CityReader:
     def close(self) -> None:
         """Let go of what the first pass found."""
         self._survey = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _plain_code(text: str) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from ingest.encoding import EncodingDecision
 from ingest.readers.base import (
     DEFAULT_BATCH_NBYTES,
+    Closing,
     Extent,
     FieldInfo,
     Kind,
@@ -51,7 +51,7 @@ _NATIVE_DEPTH = {
 }
 
 
-class GeoParquetReader:
+class GeoParquetReader(Closing):
     """Reads GeoParquet files."""
 
     name: ClassVar[str] = "geoparquet"
@@ -252,17 +252,6 @@ class GeoParquetReader:
         if self._file is not None:
             self._file.close()
         self._file, self._info = None, None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _native(column: pa.Array, encoding: str) -> Decoded:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from ingest.readers.base import (
     DEFAULT_BATCH_NBYTES,
+    Closing,
     Extent,
     FieldInfo,
     Kind,
@@ -60,7 +60,7 @@ class _Placed:
     up: Up
 
 
-class ModelReader:
+class ModelReader(Closing):
     """Reads models of buildings and the like."""
 
     name: ClassVar[str] = "model"
@@ -251,17 +251,6 @@ class ModelReader:
     def close(self) -> None:
         """Let go of the model."""
         self._placed = self._info = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _z_up(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from ingest.readers.base import (
     DEFAULT_BATCH_NBYTES,
     SNIFF_NBYTES,
+    Closing,
     Extent,
     Kind,
     LayerInfo,
@@ -45,7 +45,7 @@ _REMEDIES = {
 _REMEDY = "copy or export the tileset again"
 
 
-class TilesetReader:
+class TilesetReader(Closing):
     """Looks at tilesets made elsewhere; yields no features.
 
     Attributes:
@@ -170,17 +170,6 @@ class TilesetReader:
         if isinstance(self._store, ThreeTzReader):
             self._store.close()
         self._store = self._info = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Folder:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +22,7 @@ from pyogrio.raw import read as read_raw
 from ingest.encoding import codec
 from ingest.readers.base import (
     DEFAULT_BATCH_NBYTES,
+    Closing,
     Extent,
     Kind,
     LayerInfo,
@@ -40,7 +40,7 @@ from tiling.findings import Findings
 _MAX_ROWS = 65_536
 
 
-class VectorReader:
+class VectorReader(Closing):
     """Reads every vector format that GDAL knows and this project vouches for."""
 
     name: ClassVar[str] = "vector"
@@ -209,17 +209,6 @@ class VectorReader:
         if self._scratch is not None:
             self._scratch.cleanup()
         self._scratch, self._datasets, self._info = None, None, None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _rows_per_batch(info: LayerInfo, nbytes: int, max_nbytes: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -282,11 +282,6 @@ def _add(
     if leaf:
         built.features += features
         built.leaf_nbytes += len(packed)
-
-
-class _Box(NamedTuple):
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
 
 
 def _region(grid: Grid, primitives: Sequence[Primitive]) -> list[float]:
