@@ -31,7 +31,7 @@ from tiling.stores.base import StoredTile
 from tiling.stores.zip3tz import ThreeTzReader, ThreeTzWriter
 from tiling.tilers.base import Run, SilentProgress, TilesetInfo
 from tiling.tilers.pipeline import SerialExecutor
-from tiling.tilers.terrain import TerrainSpec, TerrainTiler, build_tile, level_for
+from tiling.tilers.terrain import TerrainSpec, TerrainTiler, build_tile, level_for, specify
 from tiling.tilers.terrain_cells import existing
 from tiling.validate.terrain import check_terrain, check_terrain_archive
 
@@ -242,6 +242,12 @@ def test_flat_land_costs_two_triangles_and_the_round_earth_more(tmp_path: Path) 
     # Three tiles from the rim, where the land falls to the sea.
     inner = decode(store, info.max_level, found.x0 + 3, found.y0 + 3)
     assert len(inner.indices) == 2 * 3
+    # Squares of 64 cells are the largest: a coarser tile of 256 has sixteen, wherever it lies.
+    path = write_dem(tmp_path / "wide.tif", np.full((450, 450), 50, np.float32), 113, 32, 0.002)
+    source = read_dem(path, ELLIPSOIDAL)
+    spec = specify(source, TerrainTiler().levels(source))
+    data = build_tile(source, spec, TileCoord(9, 834, 345))
+    assert len(quantized_mesh.decode(data).triangles) == 2 * 16
     # A root tile is half a turn high: 32 edges to it, some 600 km long, bend by 7 km each.
     assert len(decode(store, 0, 1, 0).indices) >= 2 * 32 * 32 * 3
 

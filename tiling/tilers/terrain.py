@@ -37,7 +37,7 @@ from tiling.tilers.pipeline import Tile, UnitResult, build_units, compress
 from tiling.tilers.terrain_cells import available_levels, existing
 from tiling.tilers.terrain_mesh import Sheet, encode_tile
 from tiling.tilers.terrain_probes import probe
-from tiling.tilers.terrain_rtin import classify
+from tiling.tilers.terrain_rtin import SQUARE, classify
 from tiling.tilers.terrain_spec import (
     DEEPEST_LEVEL,
     TerrainSpec,
@@ -190,15 +190,15 @@ def _sheet(
     window = terrain_surface.Window(
         level,
         cells,
-        (x - 1) * cells,
-        (y - 1) * cells,
-        (shape[1] + 2) * cells + 1,
-        (shape[0] + 2) * cells + 1,
+        x * cells - SQUARE,
+        y * cells - SQUARE,
+        shape[1] * cells + 2 * SQUARE + 1,
+        shape[0] * cells + 2 * SQUARE + 1,
     )
-    fine, voids = terrain_surface.sample(source, window, cells, low, high)
+    fine, voids = terrain_surface.sample(source, window, SQUARE, low, high)
     # The deepest level is the strictest.
     tolerances = np.array([spec.tolerance(k) for k in reversed(levels)], dtype=np.int64)
-    classes = classify(fine, window.x0, window.y0, cells, tolerances)
+    classes = classify(fine, window.x0, window.y0, SQUARE, tolerances)
     sheet = Sheet(window.x0, window.y0, spec.step_deg(level), low, high, fine, classes)
     return sheet, voids
 
@@ -219,8 +219,8 @@ def _build(source: TerrainSource, spec: TerrainSpec, unit: _Unit) -> UnitResult:
     x0, y0 = first.x0 + int(columns.min()), first.y0 + int(rows.min())
     shape = (int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
     sheet, voids = _sheet(source, spec, levels, x0, y0, shape)
-    halo = spec.cells(levels[0])
-    nodes = (shape[0] * halo + 1) * (shape[1] * halo + 1)
+    cells = spec.cells(levels[0])
+    nodes = (shape[0] * cells + 1) * (shape[1] * cells + 1)
     facts: dict[str, Any] = {"nodes": nodes, "voids": voids, "levels": {}}
     size = 180 / 2 ** levels[0]
     west, south = x0 * size - 180, y0 * size - 90
@@ -244,7 +244,7 @@ def _build(source: TerrainSource, spec: TerrainSpec, unit: _Unit) -> UnitResult:
             tiles.append(Tile(f"{level}/{coord.x}/{coord.y}.terrain", compress(data), "gzip"))
         error = (0.0, 0.0, 0)
         if probes is not None:
-            error = probes.compare(sheet, spec.cells(level), rank, spec.longest(level), mask, halo)
+            error = probes.compare(sheet, spec.cells(level), rank, spec.longest(level), mask)
         facts["levels"][str(level)] = [int(mask.sum()), vertices, triangles, *error]
     return UnitResult(tiles, facts)
 

@@ -17,7 +17,7 @@ from tiling.batches import PixelSource
 from tiling.bounds import Region
 from tiling.formats.quantized_mesh import QUANTA
 from tiling.tilers.terrain_mesh import Sheet
-from tiling.tilers.terrain_rtin import SUB, decoded
+from tiling.tilers.terrain_rtin import SQUARE, SUB, decoded
 
 # Every pixel of a unit up to this many; larger units are measured in squares evenly spread.
 _LIMIT = 300_000
@@ -45,16 +45,16 @@ class Probes(NamedTuple):
         rank: int,
         longest: float,
         tiles: NDArray[np.bool_],
-        halo: int,
     ) -> tuple[float, float, int]:
         """Return the largest error, the sum of squares and the count over the probes.
 
         Args:
-            sheet: the surface, see `terrain_mesh.encode_tile` also for `rank` and `longest`.
+            sheet: the surface with a halo of `SQUARE` nodes around the tiles; see
+                `terrain_mesh.encode_tile`, also for `rank` and `longest`.
             cells: along the edge of a tile.
             tiles: (rows, columns) which tiles of the sheet exist.
-            halo: nodes of the sheet before the first tile.
         """
+        halo = SQUARE
         first_x, first_y = (sheet.x0 + halo) // cells, (sheet.y0 + halo) // cells
         worst, squares, count = _compare(
             (self.lon + 180) / sheet.step_deg - sheet.x0 - halo,

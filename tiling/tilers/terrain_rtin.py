@@ -8,9 +8,10 @@ Its two triangles meet there. It is needed at a tolerance when a node inside the
 their planes, or when a finer node that depends on it is needed. So whether a node is needed is a
 pure function of the heights around it, and both tiles of an edge decide alike.
 
-A node of a tile of G cells depends on nodes less than G beyond the tile's edges, since a chain of
-dependants doubles in fineness at every second step (``1/2 + 1/4 + …``): a halo of G nodes makes
-every decision inside exact.
+The decisions inside a square of G cells depend on nodes less than G beyond its edges, since a chain
+of dependants doubles in fineness at every second step (``1/2 + 1/4 + …``): a halo of G nodes makes
+them exact. Larger squares than `SQUARE` are not decided but always split, so that is the halo of
+any tile, however many cells it has.
 
 Heights are integers, `SUB` to a quantum of the format, and planes go through heights as a decoder
 sees them; every comparison is exact, on any machine and in any order.
@@ -28,6 +29,8 @@ from numpy.typing import NDArray
 SUB = 16
 # What a decoder's vertex may be off its node: half a quantum.
 HALF_QUANTUM = SUB // 2
+# Cells along the side of the largest square that may stay two triangles.
+SQUARE = 64
 _BEYOND = 1 << 28
 
 
@@ -40,8 +43,8 @@ def classify(
         fine: (rows, columns) int32 heights, `SUB` to a quantum, 0 .. 32767 * SUB; the outermost
             `cells` rows and columns are the halo.
         x0, y0: place on the globe's grid of ``fine[0, 0]``.
-        cells: nodes along an edge of the largest tile, a power of two; the inside begins and ends
-            at multiples of it.
+        cells: nodes along a side of the largest square that is decided, a power of two; the inside
+            begins and ends at multiples of it.
         tolerances: (K,) int64 ascending, in the heights' units, none below `HALF_QUANTUM`.
 
     Returns:

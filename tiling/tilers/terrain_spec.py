@@ -24,7 +24,7 @@ from tiling.formats.quantized_mesh import QUANTA
 from tiling.geoid import parse_vertical
 from tiling.tilers.terrain_cells import existing
 from tiling.tilers.terrain_density import between_nodes_m
-from tiling.tilers.terrain_rtin import HALF_QUANTUM, SUB
+from tiling.tilers.terrain_rtin import HALF_QUANTUM, SQUARE, SUB
 
 DEEPEST_LEVEL = 22
 # Nodes along an edge of a tile of the deepest level, unless pixels between them ask for more, and
@@ -33,7 +33,7 @@ FEWEST_CELLS, MOST_CELLS = 64, 256
 SEA_LEVEL = parse_vertical("EPSG:5773")
 # Counts up with every change that changes the bytes of a tile: tiles that are made on request
 # stand beside baked ones, and must be as theirs.
-MESHER = 1
+MESHER = 2
 # Of a level's geometric error, what the mesh may leave its nodes by; the rest is for what lies
 # between nodes. Measured on steep mountains; see docs/terrain.md.
 NODE_SHARE = 0.6
@@ -110,9 +110,13 @@ class TerrainSpec:
         return min(max(steps, HALF_QUANTUM), QUANTA * SUB)
 
     def longest(self, level: int) -> float:
-        """Return the longest edge of a triangle, in nodes: its sagitta is `BEND_SHARE`."""
+        """Return the longest edge of a triangle, in nodes.
+
+        Its sagitta is `BEND_SHARE`, and no triangle is larger than half of a square of `SQUARE`.
+        """
         angle = math.sqrt(8 * BEND_SHARE * geometric_error_m(level) / SEMI_MAJOR_M)
-        return math.degrees(angle) / self.step_deg(level)
+        # Hypotenuses are the square root of 2 of such a square's sides long, or at least twice.
+        return min(math.degrees(angle) / self.step_deg(level), 1.5 * SQUARE)
 
     def has(self, coord: TileCoord) -> bool:
         """Say whether a tile exists."""
