@@ -26,12 +26,11 @@ import typer
 from catalog.records import Item, StoreRef, Version
 from cim_server.declared import Declared, declares, given, options_of
 from cim_server.progress import ConsoleProgress
-from ingest.heights import HeightRule
+from ingest.height_rule import HeightRule
 from ingest.manifest import merge_options, parse_memory
 from ingest.plan import make_plan
 from ingest.report import Report
 from ingest.run import IngestFailed, Resources, ingest, update
-from ingest.update import Deletions
 from ingest.workspace import Workspace
 from styles import load_style
 from tiling.errors import CimError, ConfigError, NotFound
@@ -151,6 +150,8 @@ def ingest_command(
 ) -> None:
     """Read, check, tile and publish sources as one asset; the same command resumes or updates."""
     resources = _resources(memory, workers, executor)
+    from ingest.update import Deletions
+
     deletions = Deletions((*(delete or ()), *_keys(delete_file)), delete_area)
     if deletions and not update_only:
         raise ConfigError("--delete, --delete-file and --delete-area go with --update")

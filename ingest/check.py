@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from catalog.feature_index import FeatureIndex
 from catalog.records import Item, StoreRef, Version
 from ingest.building_rows import read_features
-from ingest.make import CHECKS
 from ingest.readers import open_source
 from ingest.whole import open_tiles
 from ingest.workspace import Workspace
 from tiling.errors import StoreError
-from tiling.findings import Findings
+from tiling.findings import Finding, Findings
 from tiling.mosaics import SheetIndex
 from tiling.validate.foreign import check_foreign
+from tiling.validate.terrain import check_terrain
+from tiling.validate.tileset3d import check_tileset
+from tiling.validate.vectortiles import check_vector_tiles
+
+Check = Callable[[Any], tuple[list[Finding], dict[str, Any]]]
+CHECKS: Mapping[str, Check] = {
+    "buildings": check_tileset,
+    "terrain": check_terrain,
+    "vector": check_vector_tiles,
+    "divisions": check_vector_tiles,
+}
 
 
 def check_version(
@@ -59,7 +70,7 @@ def _check_role(
     if refs[0].role == "tiles":
         store = open_tiles(workspace, version)
         try:
-            laws = check_foreign if version.info.get("imported") else CHECKS[item.kind]  # type: ignore[index]
+            laws = check_foreign if version.info.get("imported") else CHECKS[item.kind]
             found, facts = laws(store)
         finally:
             store.close()

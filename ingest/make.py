@@ -1,7 +1,8 @@
 """Makers: for each kind of asset, which tilers and writers make its stores.
 
 The one idea: a maker is handed everything that a run shares and returns finished stores, checked
-against the laws of their kind. `MAKERS` is the registry.
+against the laws of their kind. `MAKERS` is the registry. What a kind needs is imported by its
+maker: a run that makes terrain holds no tiler of buildings in memory.
 """
 
 from __future__ import annotations
@@ -10,44 +11,26 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from catalog.records import StoreRef
-from ingest.building_stores import code_column, name_column, write_features, write_index
-from ingest.dem_rasters import DEFAULT_FILL_PIXELS, Cleaning, make_stack
-from ingest.feature_keys import Identify
 from ingest.manifest import Kind
-from ingest.mosaic_assets import Known, make_mosaic, sheet_sources
 from ingest.overrides import note_unmatched
 from ingest.plan import Plan
-from ingest.prepare import Prepared, ResolveHeights, SortKeys, by_ordinal, prepare
-from ingest.readers import open_source
 from ingest.readers.raster import RasterReader
 from ingest.report import Report
 from ingest.workspace import file_store
-from tiling.batches import FeatureBatch
 from tiling.errors import TilingError
 from tiling.findings import Finding, Findings
-from tiling.formats.geoparquet import write_geoparquet
-from tiling.stores.base import GetTile, StoreInfo
+from tiling.stores.base import StoreInfo
 from tiling.stores.pmtiles import PmtilesReader, PmtilesWriter
 from tiling.stores.zip3tz import ThreeTzWriter
 from tiling.tilers.base import Progress, Run, TilesetInfo
-from tiling.tilers.buildings import BuildingsTiler, sort_keys
-from tiling.tilers.imagery import ImageryTiler
-from tiling.tilers.terrain import TerrainTiler
-from tiling.tilers.vector import VectorTiler
-from tiling.validate.terrain import check_terrain, check_terrain_archive
-from tiling.validate.tileset3d import check_archive, check_tileset
-from tiling.validate.vectortiles import check_vector_tiles
 
-Check = Callable[[Any], tuple[list[Finding], dict[str, Any]]]
-CHECKS: Mapping[Kind, Check] = {
-    "buildings": check_tileset,
-    "terrain": check_terrain,
-    "vector": check_vector_tiles,
-    "divisions": check_vector_tiles,
-}
+if TYPE_CHECKING:
+    from ingest.mosaic_assets import Known
+    from ingest.prepare import Prepared, ResolveHeights, SortKeys
+    from tiling.batches import FeatureBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +91,11 @@ class Made:
 
 def make_buildings(making: Making) -> Made:
     """Footprints and shapes to 3D Tiles in a 3TZ, GeoParquet, and the feature index."""
+    from ingest.building_stores import code_column, name_column, write_features, write_index
+    from ingest.feature_keys import Identify
+    from tiling.tilers.buildings import BuildingsTiler, sort_keys
+    from tiling.validate.tileset3d import check_archive
+
     options = making.plan.options
     identify = None
     if options.key is not None:
@@ -154,6 +142,8 @@ def make_buildings(making: Making) -> Made:
 
 def make_vector(making: Making) -> Made:
     """Features to vector tiles in a PMTiles, and GeoParquet."""
+    from tiling.tilers.vector import VectorTiler
+
     prepared = _prepare(making)
     writer = PmtilesWriter(_fresh(making.folder / "tiles.pmtiles"))
     options = making.plan.options
@@ -170,12 +160,16 @@ def make_vector(making: Making) -> Made:
             tiles = writer.commit(info.metadata)
     finally:
         writer.abort()
-    _check(making, PmtilesReader(tiles.path), info)
+    _check(making, PmtilesReader(tiles.path))
     return Made((("tiles", tiles), ("features", _features(making, prepared))), info)
 
 
 def make_terrain(making: Making) -> Made:
     """Any stack of DEMs to COGs in order of priority, and quantized-mesh tiles in a 3TZ."""
+    from ingest.dem_rasters import DEFAULT_FILL_PIXELS, Cleaning, make_stack
+    from tiling.tilers.terrain import TerrainTiler
+    from tiling.validate.terrain import check_terrain_archive
+
     plan, options = making.plan, making.plan.options
     vertical = plan.refs[0].vertical
     assert vertical is not None  # the plan refuses a terrain without
@@ -213,6 +207,9 @@ def make_terrain(making: Making) -> Made:
 
 def make_imagery(making: Making) -> Made:
     """An image to a COG; its sheets to a COG each if they are to stay sheets."""
+    from ingest.mosaic_assets import make_mosaic, sheet_sources
+    from tiling.tilers.imagery import ImageryTiler
+
     options, findings = making.plan.options, making.report.findings
     readers = making.plan.raster_readers()
     if options.mosaic == "sheets":
@@ -267,9 +264,11 @@ def _given(**levels: int | None) -> dict[str, Any]:
 
 def _prepare(
     making: Making,
-    sort_keys: SortKeys = by_ordinal,
+    sort_keys: SortKeys | None = None,
     identify: Callable[[FeatureBatch], FeatureBatch] | None = None,
 ) -> Prepared:
+    from ingest.prepare import by_ordinal, prepare
+
     try:
         with making.report.step("read"):
             prepared = prepare(
@@ -281,7 +280,7 @@ def _prepare(
                 making.progress,
                 making.seen,
                 making.resolve_heights,
-                sort_keys,
+                sort_keys or by_ordinal,
                 identify,
             )
         note_unmatched(making.plan.options.feature_overrides(), making.seen)
@@ -293,6 +292,8 @@ def _prepare(
 
 
 def _features(making: Making, prepared: Prepared) -> StoreInfo:
+    from tiling.formats.geoparquet import write_geoparquet
+
     path = making.folder / "features.parquet"
     making.progress.begin("features")
     with making.report.step("features"):
@@ -300,15 +301,13 @@ def _features(making: Making, prepared: Prepared) -> StoreInfo:
     return file_store(path, "geoparquet")
 
 
-def _raster(plan: Plan) -> RasterReader:
-    return cast(RasterReader, open_source(plan.sources[0].path, plan.read_options(0)))
+def _check(making: Making, store: PmtilesReader) -> None:
+    from tiling.validate.vectortiles import check_vector_tiles
 
-
-def _check(making: Making, store: GetTile, info: TilesetInfo) -> None:
     making.progress.begin("check")
     try:
         with making.report.step("check"):
-            findings, _ = CHECKS[making.plan.kind](store)
+            findings, _ = check_vector_tiles(store)
     finally:
         store.close()
     _judge(making, findings)

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tiling.batches import FeatureBatch
@@ -78,8 +76,12 @@ class Override:
 def _text(name: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ConfigError(f"[[overrides]]: {name} = {value!r} is neither a text nor a number")
+    if isinstance(value, str):
+        return value
+    import pyarrow as pa  # most runs declare nothing of single features
+
     # Numbers are compared in the spelling that columns of numbers get.
-    return value if isinstance(value, str) else str(pa.scalar(value).cast(pa.string()))
+    return str(pa.scalar(value).cast(pa.string()))
 
 
 def _number(name: str, value: Any) -> float:
@@ -123,6 +125,9 @@ def apply_overrides(
         batch: N features with the columns that overrides name; what lacks one matches nothing.
         findings: counts the features of each override.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     latest = {name: np.full(len(batch), -1) for name in (*NUMBERS, "drop")}
     by_columns: dict[tuple[str, ...], list[int]] = {}
     for number, each in enumerate(overrides):

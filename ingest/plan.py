@@ -10,19 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from ingest.common_columns import note_differences
 from ingest.dem_groups import DemGroup, DemSheet, Order, decided_by, group_sheets
-from ingest.height_columns import HeightColumns, find_columns
-from ingest.height_plan import Sources, decide_columns
 from ingest.location import check_location, crs_missing
 from ingest.manifest import IngestOptions, Kind
-from ingest.mosaic_assets import check_sheets
 from ingest.readers import open_source
 from ingest.readers.base import LayerInfo, ReadOptions, SourceInfo
 from ingest.readers.raster import RasterReader
-from ingest.readers.tileset import single_tileset
 from tiling.areas import parse_area
 from tiling.crs import TILE_REF, SpatialRef
 from tiling.errors import (
@@ -36,6 +31,11 @@ from tiling.errors import (
 from tiling.findings import Findings
 from tiling.geoid import parse_vertical
 from tiling.tilers.codecs import Compression
+
+# What only one kind of source needs is imported when there is one: a run holds all that it
+# imports in memory, and starts no sooner.
+if TYPE_CHECKING:
+    from ingest.height_columns import HeightColumns
 
 COLLECTION_OF_KIND: dict[Kind, str] = {
     "buildings": "buildings",
@@ -206,12 +206,16 @@ def make_plan(options: IngestOptions) -> Plan:
     )
     plan = Plan(options, sources, layers, kind, evidence, refs, assumed, findings=findings)
     if sources[0].kind == "vector":
+        from ingest.common_columns import note_differences
+
         note_differences(layers, [info.path.name for info in sources], findings)
     plan = _decide_heights(plan, refusals)
     for index in range(len(sources)):
         _check_key(plan, index, refusals)
         _check_layer(plan, index, refusals)
     if kind == "imagery" and not refusals:
+        from ingest.mosaic_assets import check_sheets
+
         try:
             check_sheets(plan.raster_readers(), options)
         except SourceError as error:
@@ -302,6 +306,8 @@ def _decide_kind(
     if layer.extra.get("mesh"):
         return "buildings", f"shapes of their own in {layer.extra['format']}"
     if any("polygon" in shape.lower() for shape in shapes_of_layer):
+        from ingest.height_columns import find_columns
+
         try:
             columns = find_columns(names, options, str(sources[0].path))
         except FieldInvalid:
@@ -315,6 +321,8 @@ def _decide_kind(
 
 
 def _kind_of_import(options: IngestOptions, sources: Sequence[SourceInfo]) -> tuple[Kind, str]:
+    from ingest.readers.tileset import single_tileset
+
     single_tileset([info.path for info in sources])
     if options.kind not in (None, "buildings"):
         raise SourceError(
@@ -378,6 +386,8 @@ def _decide_heights(plan: Plan, refusals: list[SourceError]) -> Plan:
     if plan.imported:
         return plan
     if plan.kind == "buildings":
+        from ingest.height_plan import Sources, decide_columns
+
         sources = Sources(plan.options, plan.sources, plan.layers, plan.read_options)
         options, columns = decide_columns(sources, plan.findings, refusals)
         if columns is None:

@@ -15,26 +15,26 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from catalog.database import Catalog
 from catalog.records import Item, NewVersion, Version, standard_collections, utc_now
 from ingest.executors import default_workers, open_executor
-from ingest.ground import open_ground, terrain_data
-from ingest.heights import HeightResolver, HeightRule
-from ingest.make import MAKERS, Made, Making
+from ingest.height_rule import HeightRule
+from ingest.make import MAKERS, Made, Maker, Making
 from ingest.manifest import IngestOptions
-from ingest.mosaic_assets import known_sheets
 from ingest.plan import Plan, make_plan
 from ingest.report import Report
-from ingest.tileset_import import make_imported
-from ingest.update import Deletions, Updating, base_version, inherited, make_update, update_key
 from ingest.workspace import Workspace
 from tiling.errors import CimError, ConfigError, Conflict, NotFound, SourceError, StoreFull
 from tiling.findings import Findings
 from tiling.geoid import ELLIPSOIDAL
 from tiling.stores.staging import file_sha256
 from tiling.tilers.base import Progress
+
+if TYPE_CHECKING:
+    from ingest.heights import HeightResolver
+    from ingest.update import Deletions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +122,8 @@ def _update(
     report: Report,
     catalog: Catalog,
 ) -> None:
+    from ingest.update import Updating, base_version, inherited, make_update, update_key
+
     item, base = base_version(catalog, declared["id"])
     plan = None
     if declared.get("sources"):
@@ -230,12 +232,22 @@ def _ingest(
                 plan, workspace, catalog, folder, resources, workers, executor, progress, report
             )
             if plan.kind == "imagery":
+                from ingest.mosaic_assets import known_sheets
+
                 making = replace(making, known_sheets=known_sheets(workspace, previous))
-            made = (make_imported if plan.imported else MAKERS[plan.kind])(making)
+            made = _maker(plan)(making)
         progress.advance(0)  # the last moment to stop
         with report.step("publish"):
             published = _publish(plan, workspace, catalog, made, report, key)
     report.result = _result(plan.kind, published, unchanged=False)
+
+
+def _maker(plan: Plan) -> Maker:
+    if plan.imported:
+        from ingest.tileset_import import make_imported
+
+        return make_imported
+    return MAKERS[plan.kind]
 
 
 def _previous(catalog: Catalog, item_id: str, plan: Plan) -> Version | None:
@@ -256,6 +268,8 @@ def job_key(plan: Plan, catalog: Catalog, resources: Resources) -> str:
     declared = plan.options.to_json()
     declared["sources"] = [info.fingerprint() for info in plan.sources]
     if plan.options.terrain is not None:
+        from ingest.ground import terrain_data
+
         stores = terrain_data(catalog, plan.options.terrain)
         declared["terrain"] = [store.sha256 for store in stores]
     if plan.kind == "buildings":
@@ -306,9 +320,13 @@ def _making(
 def _resolver(
     plan: Plan, workspace: Workspace, catalog: Catalog, rule: HeightRule
 ) -> HeightResolver:
+    from ingest.heights import HeightResolver
+
     assert plan.columns is not None
     ground = None
     if plan.options.terrain is not None:
+        from ingest.ground import open_ground
+
         ground = open_ground(workspace, catalog, plan.options.terrain)
     return HeightResolver(
         columns=plan.columns,

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
 from tiling.bounds import Region
 from tiling.crs import SpatialRef
+
+if TYPE_CHECKING:  # rasters flow without Arrow
+    import pyarrow as pa
 
 # Columns that the ingest derives and tilers require. The prefix keeps them apart from the
 # source's own attributes; writers that cannot hold a colon replace it by an underscore.
@@ -79,6 +81,8 @@ class FeatureBatch:
 
     def with_column(self, name: str, values: Any) -> FeatureBatch:
         """Return the batch with an attribute added or replaced."""
+        import pyarrow as pa
+
         table = self.attributes
         column = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values)
         if name in table.column_names:
@@ -95,6 +99,8 @@ class FeatureBatch:
 
 
 def _take_rows(table: pa.Table, index: NDArray[Any]) -> pa.Table:
+    import pyarrow as pa
+
     if table.num_columns:
         return table.take(pa.array(index))
     # Arrow forgets how many rows a table without columns has once it takes from it.

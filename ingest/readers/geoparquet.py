@@ -30,7 +30,8 @@ from ingest.readers.base import (
 )
 from ingest.readers.columns import is_json, is_nested, plain_column, plain_type
 from ingest.readers.features import FeatureStream
-from ingest.readers.layers import frame_of, resolve_frame
+from ingest.readers.frames import resolve_frame
+from ingest.readers.layers import frame_of
 from ingest.readers.wkb import Decoded, decode_wkb, summarise_types, type_codes
 from tiling.batches import FeatureBatch
 from tiling.errors import GeometryInvalid, SourceError, SourceUnreadable

@@ -19,6 +19,7 @@ from ingest.encoding import codec, decode
 from ingest.readers.base import Extent, FieldInfo, LayerInfo, ReadOptions
 from ingest.readers.columns import is_json, is_nested, plain_type, unique_names
 from ingest.readers.dataset import Dataset, gdal
+from ingest.readers.frames import resolve_frame
 from ingest.readers.wkb import GEOMETRY_TYPES, summarise_types, type_codes
 from tiling.crs import SpatialRef
 from tiling.errors import CrsMissing, GeometryInvalid, SourceError, SourceUnreadable
@@ -225,46 +226,6 @@ def _frame(
 def _has_crs_member(dataset: Dataset) -> bool:
     with open(dataset.location, "rb") as file:
         return _CRS_MEMBER in file.read(64 * 1024)
-
-
-def resolve_frame(stated: str | None, options: ReadOptions, notes: Findings) -> SpatialRef | None:
-    """Return the frame: what the user declares wins over what the file states.
-
-    Args:
-        stated: the file's CRS as text, or None.
-        options: `crs` is the user's declaration.
-        notes: receives contradictions, and vertical parts that could not be used.
-
-    Raises:
-        CrsMissing: the declaration itself is no CRS.
-    """
-    embedded = _parse_stated(stated, notes)
-    if embedded is not None and embedded.note:
-        notes.add("vertical-datum-unused", "warning", embedded.note)
-    if options.crs is None:
-        return embedded
-    declared = SpatialRef.parse(options.crs)
-    if embedded is None:
-        return declared
-    if not declared.same_horizontal(embedded):
-        notes.add(
-            "crs-overridden",
-            "warning",
-            f"the file states {embedded.code}; read as {declared.code} as declared",
-        )
-        return declared
-    # Saying the horizontal CRS once more does not take back the file's vertical datum.
-    return declared if declared.vertical else declared.with_vertical(embedded.vertical)
-
-
-def _parse_stated(stated: str | None, notes: Findings) -> SpatialRef | None:
-    if not stated or "undefined" in stated[:60].lower():
-        return None
-    try:
-        return SpatialRef.parse(stated)
-    except CrsMissing as error:
-        notes.add("crs-unusable", "warning", f"the file's CRS cannot be used: {error.problem}")
-        return None
 
 
 def choose_layer(path: Path, layers: tuple[Layer, ...], wanted: str | None) -> Layer:

@@ -26,7 +26,7 @@ from ingest.readers.base import (
     SourceInfo,
 )
 from ingest.readers.elevation import ElevationRaster
-from ingest.readers.layers import resolve_frame
+from ingest.readers.frames import resolve_frame
 from ingest.readers.sheets import (
     SUFFIXES,
     Sheet,

@@ -11,7 +11,8 @@ import shapely
 from numpy.typing import NDArray
 
 from ingest.height_columns import find_columns, number_column
-from ingest.heights import HeightResolver, HeightRule
+from ingest.height_rule import HeightRule
+from ingest.heights import HeightResolver
 from ingest.manifest import IngestOptions
 from ingest.overrides import Override
 from tiling.batches import (

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tiling.kernels import njit
 
 # A pixel is a spike or a pit when it leaves the median of its eight neighbours by more than this
 # slope (63 degrees) over one pixel, and by more than this height, and at most one neighbour is

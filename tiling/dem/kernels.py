@@ -10,8 +10,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tiling.kernels import njit
 
 # Pixels by which a place may lie outside through rounding.
 SLACK = 1e-6

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tiling.ellipsoid import FLATTENING, SEMI_MAJOR_M, SEMI_MINOR_M
+from tiling.kernels import njit
 
 _E2 = FLATTENING * (2.0 - FLATTENING)
 _EP2 = _E2 / (1.0 - _E2)

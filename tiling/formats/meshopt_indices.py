@@ -8,7 +8,8 @@ index.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from tiling.kernels import njit
 
 
 @njit(cache=True)

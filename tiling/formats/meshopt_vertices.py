@@ -7,7 +7,8 @@ element before, in groups of sixteen of 0, 2, 4 or 8 bits each. The first elemen
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from tiling.kernels import njit
 
 
 @njit(cache=True)

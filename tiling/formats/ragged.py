@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,9 @@ class RaggedBytes:
     @classmethod
     def text(cls, values: pa.Array) -> RaggedBytes:
         """Return the UTF-8 bytes of a string array without nulls."""
+        import pyarrow as pa  # only text needs Arrow
+        import pyarrow.compute as pc
+
         array = pc.cast(values, pa.large_string())
         if len(array) == 0:
             return cls(np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.int64))

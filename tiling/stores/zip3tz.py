@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiling.errors import StoreError
@@ -394,6 +393,8 @@ def _extents(offsets: NDArray[np.uint64], end: int) -> NDArray[np.uint64]:
 
 
 def _unzstd(body: bytes, size: int, what: str) -> bytes:
+    import pyarrow as pa  # archives of our own hold no Zstandard
+
     if size > MAX_CONTENT_NBYTES:
         raise StoreError(f"{what} claims {size} bytes; refused as a bomb")
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tiling.kernels import njit
 from tiling.tilers.outlines import widened
 
 # Places on each side of a block where its distance from its members is taken.

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from numba import njit
 from numpy.typing import NDArray
 
 from tiling.coords import TileCoord, morton2
+from tiling.kernels import njit
 from tiling.tilers.blocks import rectangles
 from tiling.tilers.prisms import Prisms
 

@@ -11,8 +11,9 @@ import math
 from typing import cast
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tiling.kernels import njit
 
 WGS84_RADII_M = np.array([6378137.0, 6378137.0, 6356752.3142451793])
 

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 import shapely
-from numba import njit
 from numpy.typing import NDArray
 
 from tiling.ellipsoid import enu_to_ecef_matrix
 from tiling.errors import TilingError
 from tiling.formats.primitive import GRID_CELLS, Grid, Primitive
+from tiling.kernels import njit
 from tiling.tilers.coplanar import insets
 from tiling.tilers.outlines import GridRings, Outlines, place, snap
 from tiling.tilers.prisms import Prisms

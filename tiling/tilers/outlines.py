@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import shapely
-from numba import njit
 from numpy.typing import NDArray
 
 from tiling.ellipsoid import FLATTENING, SEMI_MAJOR_M
 from tiling.errors import GeometryInvalid
+from tiling.kernels import njit
 
 _E2 = FLATTENING * (2.0 - FLATTENING)
 

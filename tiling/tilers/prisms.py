@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tiling.ellipsoid import FLATTENING, SEMI_MAJOR_M, SEMI_MINOR_M
 from tiling.errors import TilingError
 from tiling.formats.primitive import Grid, Primitive
+from tiling.kernels import njit
 from tiling.tilers.outlines import double_area, widened
 
 _E2 = FLATTENING * (2.0 - FLATTENING)

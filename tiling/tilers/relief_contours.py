@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import shapely
-from numba import njit
 from numpy.typing import NDArray
 
 from tiling.errors import TilingError
 from tiling.formats.mvt import EXTENT, LayerContent, encode_tile
+from tiling.kernels import njit
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

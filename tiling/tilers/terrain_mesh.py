@@ -12,13 +12,13 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tiling.coords import TileCoord
 from tiling.ellipsoid import FLATTENING, SEMI_MAJOR_M
 from tiling.formats import quantized_mesh
 from tiling.formats.quantized_mesh import QUANTA
+from tiling.kernels import njit
 from tiling.tilers.horizon import enclose
 from tiling.tilers.terrain_rtin import HALF_QUANTUM, SUB
 

@@ -10,12 +10,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tiling.batches import PixelSource
 from tiling.bounds import Region
 from tiling.formats.quantized_mesh import QUANTA
+from tiling.kernels import njit
 from tiling.tilers.terrain_mesh import Sheet
 from tiling.tilers.terrain_rtin import SQUARE, SUB, decoded
 

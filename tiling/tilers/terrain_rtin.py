@@ -21,8 +21,9 @@ W. Evans, D. Kirkpatrick, G. Townsend, "Right-triangulated irregular networks" (
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tiling.kernels import njit
 
 # Steps of the integer heights in one quantum of the format: what is lost by rounding to them is a
 # thirty-second of a quantum.

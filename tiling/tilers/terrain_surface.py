@@ -11,13 +11,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tiling.batches import Lattice, TerrainSource
 from tiling.errors import TilingError
 from tiling.formats.quantized_mesh import QUANTA
 from tiling.geoid_grid import bundled_egm96
+from tiling.kernels import njit
 from tiling.tilers.terrain_rtin import SUB
 
 # Rings of nodes beside data that take the mean of their neighbours, so that no cell that holds

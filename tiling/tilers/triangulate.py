@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 import shapely
-from numba import njit
 from numpy.typing import NDArray
+
+from tiling.kernels import njit
 
 # Clipping is quadratic in the points; above this GEOS is faster.
 _EARS = 256

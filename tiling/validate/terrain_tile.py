@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tiling.coords import TileCoord
 from tiling.ellipsoid import FLATTENING, SEMI_MAJOR_M
 from tiling.formats.quantized_mesh import QUANTA, Edges, QuantizedMesh, oct_decode
+from tiling.kernels import njit
 from tiling.tilers.horizon import FAR_MAGNITUDE, WGS84_RADII_M
 
 _SLACK_M = 1e-3

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import shapely
 
-from ingest.readers import READERS, open_source
+from ingest.readers import open_source, readers
 from ingest.readers.base import ReadOptions, SourceReader
 from tiling.errors import FieldInvalid
 from tiling.findings import Findings
@@ -35,7 +35,7 @@ class ReaderTests:
         return ReadOptions()
 
     def test_only_this_reader_recognises_it(self, reader_class, source) -> None:
-        assert [r for r in READERS if r.sniff(source)] == [reader_class]
+        assert [r for r in readers() if r.sniff(source)] == [reader_class]
 
     def test_rows_are_yielded_or_counted_as_dropped(self, source, options) -> None:
         with open_source(source, options) as reader:

@@ -14,7 +14,7 @@ import pyogrio
 import pytest
 import shapely
 
-from ingest.readers import READERS, open_source
+from ingest.readers import open_source, readers
 from ingest.readers.archive import unpack
 from ingest.readers.base import SNIFF_NBYTES, ReadOptions
 from ingest.readers.geoparquet import GeoParquetReader
@@ -65,7 +65,7 @@ def test_garbage_and_wrong_endings_are_unknown(tmp_path, name, content) -> None:
     with pytest.raises(UnknownFormat) as caught:
         open_source(path)
     message = str(caught.value)
-    assert all(reader.name in message for reader in READERS)
+    assert all(reader.name in message for reader in readers())
     assert name in message
     assert repr(content[:16]) in message or "is empty" in message
 

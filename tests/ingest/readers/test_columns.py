@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.readers import READERS, open_source
+from ingest.readers import open_source, readers
 from ingest.readers.base import ReadOptions
 from ingest.readers.columns import decode_column, plain_column, plain_type, unique_names
 from tiling.findings import Findings
@@ -86,7 +86,7 @@ def test_names_become_unique_and_unique_ones_stay(names: list[str]) -> None:
 
 def test_the_docs_name_every_reader_and_every_finding_of_the_readers() -> None:
     page = (ROOT / "docs" / "data-formats.md").read_text(encoding="utf-8")
-    for reader in READERS:
+    for reader in readers():
         assert f"| {reader.name} |" in page
     mine = ("layers", "features", "dataset", "columns", "vector", "geoparquet")
     for module in mine:
