@@ -53,7 +53,7 @@ def check_location(
             declared=ref.code,
         )
     except OutsideArea:
-        if layer.geometry_type != "Raster":
+        if layer.geometry_type not in ("Raster", "Points"):
             _check_features(path, layer, ref, area, options)
         raise
 

@@ -19,7 +19,7 @@ from ingest.readers.placement import Placement, Up, parse_up
 from tiling.errors import ConfigError
 from tiling.tilers.codecs import Compression
 
-Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions"]
+Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions", "pointcloud"]
 HeightMode = Literal["relative", "absolute"]
 BadHeights = Literal["refuse", "default", "drop"]
 Order = Literal["finest", "given"]

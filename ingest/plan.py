@@ -43,9 +43,10 @@ COLLECTION_OF_KIND: dict[Kind, str] = {
     "imagery": "imagery",
     "divisions": "admin-divisions",
     "vector": "other",
+    "pointcloud": "pointclouds",
 }
 _CODE_COLUMNS = ("gb", "adcode", "xzqdm", "行政区划代码", "区划代码")
-_KINDS_WITH_HEIGHTS: tuple[Kind, ...] = ("buildings", "terrain")
+_KINDS_WITH_HEIGHTS: tuple[Kind, ...] = ("buildings", "terrain", "pointcloud")
 STEPS: dict[Kind, tuple[str, ...]] = {
     "buildings": (
         "read",
@@ -61,6 +62,7 @@ STEPS: dict[Kind, tuple[str, ...]] = {
     "imagery": ("read", "COG", "publish"),
     "divisions": ("read", "reframe", "quality", "vector tiles", "GeoParquet", "publish"),
     "vector": ("read", "reframe", "quality", "vector tiles", "GeoParquet", "publish"),
+    "pointcloud": ("read", "reframe", "3D Tiles", "publish"),
 }
 STEPS_OF_IMPORT = ("check", "copy", "publish")
 
@@ -137,7 +139,15 @@ class Plan:
         if self.crs_assumed[index]:
             crs = self.options.assume_crs
         place, up = self.options.placement(path)
-        return ReadOptions(crs, self.options.encoding, self.layers[index].name, place, up)
+        return ReadOptions(
+            crs,
+            self.options.encoding,
+            self.layers[index].name,
+            place,
+            up,
+            self.options.declared_of(path).get("vertical", self.options.vertical),
+            self.options.assume_vertical,
+        )
 
     def raster_readers(self) -> list[RasterReader]:
         """Return a reader of every source of a raster asset."""
@@ -270,10 +280,21 @@ def _decide_kind(
     shapes = {info.kind for info in sources}
     if len(shapes) > 1:
         raise ConfigError(
-            "rasters, vectors and finished tiles cannot be one asset: ingest them one by one"
+            "rasters, vectors, point clouds and finished tiles cannot be one asset: ingest them "
+            "one by one"
         )
     if shapes == {"tileset"}:
         return _kind_of_import(options, sources)
+    points = shapes == {"pointcloud"}
+    if options.kind is not None and points != (options.kind == "pointcloud"):
+        what = "a point cloud" if points else f"a {sources[0].kind}"
+        raise SourceError(
+            f"--kind {options.kind} cannot be made of {what}",
+            source=sources[0].path,
+            remedy="point clouds are made of LAS and LAZ files, and nothing else is made of them",
+        )
+    if points:
+        return "pointcloud", f"points of {sources[0].reader} files"
     raster = shapes == {"raster"}
     one_band = all(x.extra.get("bands") == 1 for x in layers)
     heights = one_band and options.kind != "imagery" and options.mosaic is None
@@ -401,6 +422,8 @@ def _decide_heights(plan: Plan, refusals: list[SourceError]) -> Plan:
         if options.terrain is None or columns.uses_datum or shaped or elevations:
             _need_vertical(plan, refusals)
         return replace(plan, options=options, columns=columns)
+    if plan.kind == "pointcloud":
+        _need_vertical(plan, refusals)
     if plan.kind == "terrain":
         _need_vertical(plan, refusals)
         if not refusals:
@@ -459,7 +482,7 @@ def _need_vertical(plan: Plan, refusals: list[SourceError]) -> None:
                     "which the report records as an assumption",
                 )
             )
-        elif ref.vertical != plan.refs[0].vertical and plan.kind != "terrain":
+        elif ref.vertical != plan.refs[0].vertical and plan.kind == "buildings":
             refusals.append(
                 DatumUndeclared(
                     f"its heights are {ref.vertical.code}, not those of "
@@ -502,10 +525,10 @@ def _is_text(plan: Plan, index: int, column: str) -> bool:
 
 def _check_layer(plan: Plan, index: int, refusals: list[SourceError]) -> None:
     info, layer = plan.sources[index], plan.layers[index]
-    if info.kind == "vector" and layer.features == 0:
+    if info.kind in ("vector", "pointcloud") and layer.features == 0:
         refusals.append(
             NothingToTile(
-                f"layer {layer.name!r} has no features",
+                f"layer {layer.name!r} has no {'points' if info.points else 'features'}",
                 source=info.path,
                 remedy="check the export that made it, or choose another with --layer",
             )
@@ -529,6 +552,9 @@ def estimate(plan: Plan) -> dict[str, int]:
         return {"tiles": max(7, plan.features // 900), "nbytes": plan.features * 400}
     if plan.kind in ("vector", "divisions"):
         return {"tiles": max(1, plan.features // 40), "nbytes": plan.nbytes}
+    if plan.kind == "pointcloud":
+        # Some 16 bytes a point, 50 000 points a tile.
+        return {"tiles": max(1, plan.features // 50_000), "nbytes": plan.features * 16}
     pixels = sum(int(x.extra["width"]) * int(x.extra["height"]) for x in plan.layers)
     if plan.groups:
         pixels = sum(group.pixels for group in plan.groups)

@@ -225,6 +225,8 @@ def _ingest(
         workspace.drop_job(key)
         report.result = _result(plan.kind, previous, unchanged=True)
         return
+    if not plan.imported and plan.kind not in MAKERS:
+        raise ConfigError(f"{plan.kind} assets can be planned, not yet made")
     with workspace.job(key) as folder:
         workers = resources.workers or default_workers(_work_units(plan))
         with open_executor(resources.executor, workers) as executor:

@@ -49,7 +49,9 @@ __all__ = [
     "ecef_to_geodetic",
     "enu_to_ecef_matrix",
     "gcj02_to_cgcs2000",
+    "geodetic_of",
     "geodetic_to_ecef",
+    "parse_crs",
     "reframe",
     "to_lonlat",
     "transform_points",
@@ -111,8 +113,8 @@ class SpatialRef:
             return replace(cls.parse(compound[1]), vertical=vertical, note=note)
         offset = _OFFSETS.get(stated.upper())
         if offset is not None:
-            return cls(_crs("EPSG:4490"), None, offset)
-        return cls.of(_crs(f"EPSG:{stated}" if stated.isdecimal() else stated))
+            return cls(parse_crs("EPSG:4490"), None, offset)
+        return cls.of(parse_crs(f"EPSG:{stated}" if stated.isdecimal() else stated))
 
     @classmethod
     def of(cls, crs: pyproj.CRS) -> SpatialRef:
@@ -179,7 +181,7 @@ class SpatialRef:
         """Make a frame from what `to_json` returned."""
         vertical = data["vertical"]
         return cls(
-            _crs(data["crs"]),
+            parse_crs(data["crs"]),
             None if vertical is None else VerticalDatum.from_json(vertical),
             data["offset"],
             data["note"],
@@ -187,13 +189,30 @@ class SpatialRef:
 
 
 @lru_cache(maxsize=256)
-def _crs(text: str) -> pyproj.CRS:
+def parse_crs(text: str) -> pyproj.CRS:
+    """Return the CRS of a code, WKT, PROJ string or PROJJSON, taken as it is; made once.
+
+    Raises:
+        CrsMissing: there is no such CRS.
+    """
     try:
         return pyproj.CRS.from_user_input(text)
     except CRSError as error:
         shown = text if len(text) <= 80 else f"{text[:80]}..."
         problem = f"no such coordinate reference system: {shown!r}" if text else "no CRS is stated"
         raise CrsMissing(problem, remedy=_REMEDY) from error
+
+
+def geodetic_of(crs: pyproj.CRS) -> SpatialRef:
+    """Return longitude, latitude and ellipsoidal height on the datum of a geocentric CRS.
+
+    Raises:
+        CrsMissing: its ellipsoid is not that of WGS 84 to within a millimetre.
+    """
+    if not _like_wgs84(crs):
+        raise CrsMissing(f"{crs.name!r} is geocentric on another ellipsoid", remedy=_REMEDY)
+    flat = pyproj.crs.GeographicCRS(name=crs.name, datum=crs.datum)
+    return SpatialRef(_canonical(flat), ELLIPSOIDAL)
 
 
 def _canonical(crs: pyproj.CRS) -> pyproj.CRS:
@@ -203,11 +222,11 @@ def _canonical(crs: pyproj.CRS) -> pyproj.CRS:
 
 @lru_cache(maxsize=256)
 def _canonical_of(srs: str) -> pyproj.CRS:
-    crs = _crs(srs)
+    crs = parse_crs(srs)
     # A bound CRS holds the user's own datum shift, which an EPSG entry would drop.
     code = None if crs.is_bound else _epsg_of(crs)
     # Through the definition, so that what is read back is equal to the hash.
-    return _crs(_definition(crs) if code is None else f"EPSG:{code}")
+    return parse_crs(_definition(crs) if code is None else f"EPSG:{code}")
 
 
 def _epsg_of(crs: pyproj.CRS) -> int | None:
@@ -215,7 +234,7 @@ def _epsg_of(crs: pyproj.CRS) -> int | None:
     code = crs.to_epsg(min_confidence=_CONFIDENT)
     if code is None and crs.is_projected:
         guess = crs.to_epsg(min_confidence=_GUESSED)
-        code = guess if guess and _same_projection(crs, _crs(f"EPSG:{guess}")) else None
+        code = guess if guess and _same_projection(crs, parse_crs(f"EPSG:{guess}")) else None
     return None if code is None else int(code)
 
 
@@ -240,7 +259,7 @@ def _definition(crs: pyproj.CRS) -> str:
     authority = crs.to_authority(min_confidence=100)
     if authority is not None:
         code = ":".join(authority)
-        if _crs(code) == crs:
+        if parse_crs(code) == crs:
             return code
     return str(crs.to_wkt())
 
@@ -249,7 +268,7 @@ def _stated_vertical(text: str, whole: str) -> tuple[VerticalDatum | None, str]:
     code = f"EPSG:{text}" if text.isdecimal() else text
     if not code.upper().startswith("EPSG:"):
         return parse_vertical(code), ""
-    crs = _crs(code)
+    crs = parse_crs(code)
     if not crs.is_vertical:
         raise CrsMissing(
             f"{code} ({crs.name}) in {whole!r} is no vertical datum",
@@ -280,7 +299,7 @@ class _Step:
 @lru_cache(maxsize=256)
 def _step(source: str, target: str) -> _Step:
     """Return the horizontal step; made once, because 4490 -> 3857 costs 55 ms to make."""
-    src, dst = _crs(source), _crs(target)
+    src, dst = parse_crs(source), parse_crs(target)
     if src == dst:
         return _Step(None, False)
     try:

@@ -19,6 +19,7 @@ from tiling.errors import SourceUnreadable, UnknownFormat
 READERS: tuple[tuple[str, str], ...] = (
     ("geoparquet", "GeoParquetReader"),
     ("tileset", "TilesetReader"),
+    ("las", "LasReader"),
     ("model", "ModelReader"),
     ("cityjson", "CityJsonReader"),
     ("citygml", "CityGmlReader"),
@@ -31,7 +32,8 @@ _BESIDE_RASTERS = {".tfw", ".hdr", ".prj", ".aux", ".xml", ".ovr", ".msk", ".rrd
 _REMEDY = (
     "readable are Shapefile (give the .shp), GeoPackage, GeoJSON, FlatGeobuf, FileGDB, DXF, CSV, "
     "GeoParquet, ZIP archives of these, 3D Tiles (a folder with tileset.json, or .3tz), OBJ and "
-    "glTF models, CityJSON (.city.json, .city.jsonl), CityGML, and the rasters GDAL knows"
+    "glTF models, LAS, LAZ and COPC, CityJSON (.city.json, .city.jsonl), CityGML, and the rasters "
+    "GDAL knows"
 )
 
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 
 from ingest.encoding import EncodingDecision
 from ingest.readers.placement import Placement, Up
+from ingest.readers.point_chunks import PointFacts
 from tiling.batches import FeatureBatch
 from tiling.crs import SpatialRef
 from tiling.findings import Finding, Findings
@@ -29,7 +30,7 @@ __all__ = [
     "SourceReader",
 ]
 
-Kind = Literal["vector", "raster", "tileset"]
+Kind = Literal["vector", "raster", "tileset", "pointcloud"]
 Extent = tuple[float, float, float, float]
 
 SNIFF_NBYTES = 64 * 1024
@@ -82,11 +83,12 @@ class SourceInfo:
     Attributes:
         path: the file or folder that was opened.
         reader: name of the reader.
-        kind: ``vector`` or ``raster``.
+        kind: ``vector``, ``raster``, ``tileset`` or ``pointcloud``.
         layers: every layer, those without geometry included.
         files: every file that is read, sidecars included.
         nbytes: their size.
         findings: what was noticed or assumed on opening.
+        points: what the headers of a point cloud say; None for anything else.
     """
 
     path: Path
@@ -96,6 +98,7 @@ class SourceInfo:
     files: tuple[Path, ...]
     nbytes: int
     findings: tuple[Finding, ...]
+    points: PointFacts | None = None
 
     def fingerprint(self) -> str:
         """Return the sha256 over names, sizes and content of `files`, streamed.
@@ -125,6 +128,8 @@ class ReadOptions:
         layer: name of the layer to read.
         place: where a model stands.
         up: the axis of a model that points up; None: what its format says.
+        vertical: datum of the heights of points, as `parse_vertical` takes it; wins over the file.
+        assume_vertical: the same for files of points that state none.
     """
 
     crs: str | None = None
@@ -132,6 +137,8 @@ class ReadOptions:
     layer: str | None = None
     place: Placement | None = None
     up: Up | None = None
+    vertical: str | None = None
+    assume_vertical: str | None = None
 
 
 class Closing:

@@ -1,0 +1,115 @@
+"""Points read in workers: a chunk's description in, a batch out.
+
+`read_chunk` is picklable and owes nothing to the process it runs in. A decoder yields what the file
+has; here heights become metres, geocentric coordinates become geodetic ones, and the columns become
+those of the whole source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.readers.las_points import decode_las
+from ingest.readers.point_chunks import PointChunk, PointColumn
+from tiling.batches import PointBatch
+from tiling.ellipsoid import ecef_to_geodetic
+from tiling.findings import Finding, Findings, Severity
+
+Decoder: TypeAlias = Callable[
+    [PointChunk, Sequence[str]], tuple[NDArray[np.float64], dict[str, NDArray[Any]]]
+]
+
+# One decoder of each family; a chunk names its own.
+DECODERS: dict[str, Decoder] = {"las": decode_las}
+
+
+def read_chunk(chunk: PointChunk, columns: Sequence[str] | None = None) -> PointBatch:
+    """Decode the points of a chunk.
+
+    Args:
+        chunk: from a reader's `chunks`.
+        columns: what to read besides coordinates, by name; None for every column of the source.
+            Columns that the chunk's file lacks are filled (`PointColumn.filled`).
+
+    Returns:
+        PointBatch: `chunk.count` points in file order, in ``chunk.ref``, heights in metres.
+
+    Raises:
+        KeyError: the source has no such column.
+        SourceError: the points are damaged.
+    """
+    wanted = {column.name: column for column in chunk.columns}
+    if columns is not None:
+        wanted = {name: wanted[name] for name in columns}
+    xyz, found = DECODERS[chunk.format](chunk, tuple(wanted))
+    if chunk.geocentric:
+        xyz = np.stack(ecef_to_geodetic(xyz), axis=1)
+    elif chunk.z_unit_m != 1.0:
+        xyz[:, 2] *= chunk.z_unit_m
+    return PointBatch(
+        chunk.ref,
+        chunk.first,
+        xyz,
+        {name: _as(column, found.get(name), len(xyz)) for name, column in wanted.items()},
+    )
+
+
+def _as(column: PointColumn, values: NDArray[Any] | None, count: int) -> NDArray[Any]:
+    return column.filled(count) if values is None else values.astype(column.dtype, copy=False)
+
+
+def common_columns(
+    files: Sequence[tuple[tuple[PointColumn, ...], int]], findings: Findings
+) -> tuple[PointColumn, ...]:
+    """Return one set of columns for many files; types that differ widen.
+
+    Args:
+        files: columns and number of points of each.
+        findings: receives a finding for each column that some points lack, and what fills it.
+    """
+    common: dict[str, PointColumn] = {}
+    counts: dict[str, int] = {}
+    total = sum(count for _, count in files)
+    for columns, count in files:
+        for column in columns:
+            known = common.setdefault(column.name, column)
+            counts[column.name] = counts.get(column.name, 0) + count
+            dtype = np.promote_types(known.dtype, column.dtype).name
+            common[column.name] = replace(known, dtype=dtype, width=max(known.width, column.width))
+    for name, column in common.items():
+        fill = column.filled(1).ravel()[0]
+        message = f"points have no {name} and get {fill}"
+        findings.add("column-missing", "assumption", message, total - counts[name])
+    return tuple(common.values())
+
+
+def chunk_findings(chunk: PointChunk, batch: PointBatch) -> tuple[Finding, ...]:
+    """Say what is strange about points that were read; the counts of chunks add up.
+
+    Args:
+        chunk: what was read.
+        batch: the points, with whatever columns are to be looked at.
+    """
+    findings = Findings()
+    if chunk.bounds is not None:
+        low, high = np.array(chunk.bounds[:3]), np.array(chunk.bounds[3:])
+        outside = ((batch.xyz < low) | (batch.xyz > high)).any(axis=1)
+        message = "points lie outside the bounds that their file's header states"
+        count = int(np.count_nonzero(outside))
+        findings.add("points-outside-bounds", "warning", message, count, [chunk.path.name])
+    if (time := batch.columns.get("gps_time")) is not None:
+        count = int(np.count_nonzero(np.isnan(time)))
+        findings.add("gps-time-nan", "info", "points have no GPS time (NaN)", count)
+    for flag, severity in _FLAGS.items():
+        if (marked := batch.columns.get(flag)) is not None:
+            count = int(np.count_nonzero(marked))
+            findings.add(f"points-{flag}", severity, f"points are marked as {flag}; kept", count)
+    return tuple(findings)
+
+
+_FLAGS: dict[str, Severity] = {"withheld": "warning", "synthetic": "info", "overlap": "info"}
