@@ -78,6 +78,20 @@ _DECLARED: dict[str, Any] = {
         str | None,
         typer.Option(help="Which sheet wins: given (the earlier), newest or finest."),
     ],
+    "height_unit": Annotated[
+        str | None,
+        typer.Option(help="Of the heights of points: metre, foot or us-foot."),
+    ],
+    "point_columns": Annotated[
+        str | None,
+        typer.Option(help="Of text files of points: x,y,z,intensity,... and - for none."),
+    ],
+    "withheld": Annotated[
+        str | None, typer.Option(help="Points with the withheld flag: keep or drop.")
+    ],
+    "colour_depth": Annotated[
+        int | None, typer.Option(help="Bits in 16-bit colours of points: 8 or 16.")
+    ],
     "area": TextOption,
     "attribution": TextOption,
     "manifest": FileOption,

@@ -16,7 +16,9 @@ from typing import Any, Literal, cast, get_args
 
 from ingest.overrides import Override
 from ingest.readers.placement import Placement, Up, parse_up
+from ingest.readers.point_chunks import PointOptions
 from tiling.errors import ConfigError
+from tiling.point_frames import UNITS
 from tiling.tilers.codecs import Compression
 
 Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions", "pointcloud"]
@@ -25,6 +27,7 @@ BadHeights = Literal["refuse", "default", "drop"]
 Order = Literal["finest", "given"]
 Mosaic = Literal["join", "sheets"]
 Seams = Literal["given", "newest", "finest"]
+Withheld = Literal["keep", "drop"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ID = re.compile(r"\w[\w.\-]{0,127}")
@@ -44,6 +47,7 @@ _TYPES: Mapping[str, tuple[type, str]] = {
     "properties": (dict, 'a table: { "name" = "value" }'),
     "min_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
     "max_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
+    "colour_depth": (int, "8 or 16"),
     "quality": (int, "a whole number from 1 to 100"),
     "max_error": (float, "a number with a point, such as 0.05"),
 }
@@ -85,6 +89,10 @@ class IngestOptions:
         despike: whether spikes and pits of a terrain are replaced.
         mosaic: whether sheets of imagery are joined into one COG or stay stores of their own.
         seams: which of them wins where they overlap: see `ingest.mosaic_assets.sheet_sources`.
+        height_unit: of point clouds: ``metre``, ``foot`` or ``us-foot``; wins over the files.
+        point_columns: of text files of points: their columns by name, separated by commas.
+        withheld: whether points with the withheld flag are kept or dropped.
+        colour_depth: 8 or 16 bits in 16-bit colours of points; decided by them if None.
         area: where coordinates must lie: ``china``, ``world`` or ``west,south,east,north``.
     """
 
@@ -125,6 +133,10 @@ class IngestOptions:
     despike: bool | None = None
     mosaic: Mosaic | None = None
     seams: Seams | None = None
+    height_unit: str | None = None
+    point_columns: str | None = None
+    withheld: Withheld | None = None
+    colour_depth: int | None = None
     area: str = "china"
     attribution: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -165,6 +177,7 @@ class IngestOptions:
         if self.seams is not None and self.mosaic != "sheets":
             raise ConfigError("--seams belongs to --mosaic sheets")
         self.compression()
+        self.points()
         self.feature_overrides()
         parse_up(self.up)
         for source in self.sources:
@@ -204,6 +217,26 @@ class IngestOptions:
             ConfigError: the three options contradict each other.
         """
         return Compression(self.compress or "auto", self.quality, self.max_error)
+
+    def points(self) -> PointOptions:
+        """Return what is declared about points.
+
+        Raises:
+            ConfigError: a value that means nothing.
+        """
+        if self.height_unit not in (None, *UNITS):
+            raise ConfigError(f"--height-unit {self.height_unit!r} is not {', '.join(UNITS)}")
+        if self.withheld not in (None, *get_args(Withheld)):
+            raise ConfigError(f"--withheld {self.withheld!r} is not keep or drop")
+        if self.colour_depth not in (None, 8, 16):
+            raise ConfigError(f"--colour-depth {self.colour_depth!r} is not 8 or 16")
+        columns = tuple(c.strip() for c in (self.point_columns or "").split(",") if c.strip())
+        named = [name for name in columns if name != "-"]
+        if columns and (len(set(named)) < len(named) or not {"x", "y", "z"} <= set(named)):
+            raise ConfigError(
+                f"--point-columns {self.point_columns!r} does not name x, y and z once each"
+            )
+        return PointOptions(self.height_unit, columns, self.withheld == "drop", self.colour_depth)
 
     def declared_of(self, source: Path) -> Mapping[str, Any]:
         """Return what is declared of one raster: ``crs``, ``vertical``, ``date``, if it is."""

@@ -136,7 +136,7 @@ class Plan:
         """Return how source `index` is to be read."""
         path = self.sources[index].path
         crs = self.options.declared_of(path).get("crs", self.options.crs)
-        if self.crs_assumed[index]:
+        if self.crs_assumed[index] and self.sources[index].points is None:
             crs = self.options.assume_crs
         place, up = self.options.placement(path)
         return ReadOptions(
@@ -147,6 +147,8 @@ class Plan:
             up,
             self.options.declared_of(path).get("vertical", self.options.vertical),
             self.options.assume_vertical,
+            self.options.assume_crs,
+            self.options.points(),
         )
 
     def raster_readers(self) -> list[RasterReader]:
@@ -236,7 +238,7 @@ def make_plan(options: IngestOptions) -> Plan:
 def _look(path: Path, options: IngestOptions) -> tuple[SourceInfo, LayerInfo, bool]:
     place, up = options.placement(path)
     crs = options.declared_of(path).get("crs", options.crs)
-    given = ReadOptions(crs, options.encoding, options.layer, place, up)
+    given = ReadOptions(crs, options.encoding, options.layer, place, up, points=options.points())
     info, layer = _look_as(path, given)
     if (place or up) and info.reader != "model":
         raise ConfigError(
@@ -245,6 +247,9 @@ def _look(path: Path, options: IngestOptions) -> tuple[SourceInfo, LayerInfo, bo
         )
     if layer.ref is not None or options.assume_crs is None:
         return info, layer, False
+    # Of a folder of clouds, only those files that state no frame are meant.
+    if info.points is not None:
+        return *_look_as(path, replace(given, assume_crs=options.assume_crs)), True
     return *_look_as(path, replace(given, crs=options.assume_crs)), True
 
 

@@ -18,6 +18,9 @@ import numpy as np
 import pyproj
 import shapely
 from numpy.typing import ArrayLike, NDArray
+from pyproj.crs import GeographicCRS
+from pyproj.crs.coordinate_system import Ellipsoidal2DCS
+from pyproj.crs.enums import Ellipsoidal2DCSAxis
 from pyproj.exceptions import CRSError, ProjError
 
 from tiling.areas import explain
@@ -211,7 +214,8 @@ def geodetic_of(crs: pyproj.CRS) -> SpatialRef:
     """
     if not _like_wgs84(crs):
         raise CrsMissing(f"{crs.name!r} is geocentric on another ellipsoid", remedy=_REMEDY)
-    flat = pyproj.crs.GeographicCRS(name=crs.name, datum=crs.datum)
+    axes = Ellipsoidal2DCS(axis=Ellipsoidal2DCSAxis.LATITUDE_LONGITUDE)
+    flat = GeographicCRS(name=crs.name, datum=crs.datum, ellipsoidal_cs=axes)
     return SpatialRef(_canonical(flat), ELLIPSOIDAL)
 
 

@@ -7,12 +7,14 @@ of the decoded points and what decoding has to do to get there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from tiling.crs import SpatialRef, geodetic_of, parse_crs
 
-US_SURVEY_FOOT_M, FOOT_M = 1200 / 3937, 0.3048
+# Metres in a unit of heights, by the name users give it.
+UNITS = {"metre": 1.0, "foot": 0.3048, "us-foot": 1200 / 3937}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,13 @@ class PointFrame:
         ref: the frame of the decoded points, heights in metres.
         z_unit_m: metres in a unit of the stated heights.
         geocentric: whether ECEF metres are stated; `ref` is then longitude, latitude, height.
-        assumption: what was assumed to get here; empty when nothing was.
+        states_unit: whether the unit of heights is stated, not assumed.
     """
 
     ref: SpatialRef
     z_unit_m: float = 1.0
     geocentric: bool = False
-    assumption: str = ""
+    states_unit: bool = True
 
     @classmethod
     def parse(cls, text: str) -> PointFrame:
@@ -41,28 +43,37 @@ class PointFrame:
         Raises:
             CrsMissing: see `SpatialRef.parse`.
         """
-        crs = _parsed(text)
-        if crs is not None and crs.is_geocentric:
-            return cls(geodetic_of(crs), geocentric=True)
-        ref = SpatialRef.parse(text)
-        unit = 1.0 if crs is None and ref.vertical is not None else _unit_of_heights(crs)
-        if unit is not None:
-            return cls(ref, unit)
-        flat = float(ref.crs.axis_info[0].unit_conversion_factor) if ref.is_projected else 1.0
-        assumed = ""
-        if flat != 1.0:
-            name = ref.crs.axis_info[0].unit_name
-            assumed = f"no unit of heights is stated: they are counted in {name} as x and y are"
-        return cls(ref, flat, assumption=assumed)
+        return _parse(text)
+
+    @property
+    def assumption(self) -> str:
+        """What was assumed of heights; empty when nothing was."""
+        if self.states_unit or self.z_unit_m == 1.0:
+            return ""
+        return f"no unit of heights is stated: they are counted in {self.unit} as x and y are"
+
+    def with_unit(self, name: str) -> PointFrame:
+        """Return the frame with heights in the unit of that name, one of `UNITS`."""
+        return replace(self, z_unit_m=UNITS[name], states_unit=True)
 
     @property
     def unit(self) -> str:
         """Name of the unit of the stated heights."""
-        names = {1.0: "metre", FOOT_M: "foot", US_SURVEY_FOOT_M: "US survey foot"}
-        for metres, name in names.items():
-            if abs(self.z_unit_m - metres) < 1e-12:
-                return name
-        return f"unit of {self.z_unit_m} m"
+        near = (name for name, metres in UNITS.items() if abs(self.z_unit_m / metres - 1) < 1e-9)
+        return next(near, f"units of {self.z_unit_m} m")
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> PointFrame:
+    crs = _parsed(text)
+    if crs is not None and crs.is_geocentric:
+        return PointFrame(geodetic_of(crs), geocentric=True)
+    ref = SpatialRef.parse(text)
+    unit = 1.0 if crs is None and ref.vertical is not None else _unit_of_heights(crs)
+    if unit is not None:
+        return PointFrame(ref, unit)
+    flat = float(ref.crs.axis_info[0].unit_conversion_factor) if ref.is_projected else 1.0
+    return PointFrame(ref, flat, states_unit=False)
 
 
 def _parsed(text: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 
 from ingest.encoding import EncodingDecision
 from ingest.readers.placement import Placement, Up
-from ingest.readers.point_chunks import PointFacts
+from ingest.readers.point_chunks import PointFacts, PointOptions
 from tiling.batches import FeatureBatch
 from tiling.crs import SpatialRef
 from tiling.findings import Finding, Findings
@@ -130,6 +130,8 @@ class ReadOptions:
         up: the axis of a model that points up; None: what its format says.
         vertical: datum of the heights of points, as `parse_vertical` takes it; wins over the file.
         assume_vertical: the same for files of points that state none.
+        assume_crs: the frame of files of points that state none.
+        points: what else is declared about points.
     """
 
     crs: str | None = None
@@ -139,6 +141,8 @@ class ReadOptions:
     up: Up | None = None
     vertical: str | None = None
     assume_vertical: str | None = None
+    assume_crs: str | None = None
+    points: PointOptions = PointOptions()
 
 
 class Closing:

@@ -83,7 +83,9 @@ def _tiff(keys: bytes, doubles: bytes, text: bytes) -> bytes:
     if len(doubles) >= 8:
         tags.append((_DOUBLES, double, len(doubles) // 8, doubles[: len(doubles) // 8 * 8]))
     if text:
-        tags.append((_TEXT, ascii_, len(text), text))
+        # Names of systems may be in any encoding, and nothing depends on them.
+        plain = bytes(byte if byte < 128 else ord("?") for byte in text)
+        tags.append((_TEXT, ascii_, len(plain), plain))
     # Header, the pixel (padded to a word), then the values that do not fit into four bytes.
     at, values, entries = 16, b"", b""
     for tag, kind, count, raw in tags:

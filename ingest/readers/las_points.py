@@ -40,7 +40,9 @@ def decode_las(
     else:
         raw = decode(chunk.path, packed.where, chunk.count, layout.selection(names))
     records = layout.records(raw)
-    return layout.xyz(records), {name: layout.column(records, name) for name in names}
+    own = {column.name for column in layout.columns}
+    columns = {name: layout.column(records, name) for name in names if name in own}
+    return layout.xyz(records), columns
 
 
 def _plain(chunk: PointChunk, at: int, nbytes: int) -> bytes:

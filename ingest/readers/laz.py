@@ -20,21 +20,25 @@ from numpy.typing import NDArray
 from ingest.readers.las_header import LasHeader
 from tiling.errors import SourceUnreadable
 
-_COMPRESSORS = {1: "pointwise, without chunks", 2: "pointwise in chunks", 3: "layered chunks"}
 # Types of the parts of a record, and the versions of their coding that lazrs decodes.
 _ITEMS = {
     0: ("bytes", (1, 2)),
     6: ("point 10", (1, 2)),
     7: ("GPS time 11", (1, 2)),
     8: ("RGB 12", (1, 2)),
-    9: ("wave packet 13", (1,)),
+    9: ("wave packet 13", (1, 2)),
     10: ("point 14", (3,)),
     11: ("RGB 14", (3,)),
     12: ("RGB and NIR 14", (3,)),
     13: ("wave packet 14", (3,)),
     14: ("bytes 14", (3,)),
 }
+# Layers of each part in layered chunks; bytes have one each.
+_LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}
 _VARIABLE = 0xFFFFFFFF
+_UNCHUNKED = 1
+# LASzip writes 50 000 points a chunk; equal points take about a bit each.
+_MOST_IN_A_CHUNK, _MOST_IN_A_BYTE = 1 << 25, 1024
 _REMEDY = "copy it again from where it came; a copy that fails here too needs a new export"
 _REWRITE = "write it again as LAS, or as LAZ 1.4 by LASzip 3"
 
@@ -91,20 +95,28 @@ def coding(path: Path, header: LasHeader) -> LazCoding:
     if not found:
         raise _refused(path, "it is marked as LAZ, and the LASzip record is missing")
     record = found[0]
-    chunk_size = _check_record(path, record, header)
+    compressor, chunk_size = _check_record(path, record, header)
     if not header.count:
         return LazCoding(record, np.zeros(0, np.int64), np.zeros(1, np.int64))
+    if compressor == _UNCHUNKED:
+        edges = np.array([header.points_at, header.points_end])
+        return _plausible(path, LazCoding(_as_one_chunk(record), np.array([header.count]), edges))
     with path.open("rb") as file:
         table_at = _check_table(path, file, header, chunk_size)
         file.seek(header.points_at)
         with panics(path):
             table = lazrs.read_chunk_table(file, lazrs.LazVlr(record))
+    most = header.points_end
+    if any(
+        size > most or not 0 < points <= max(header.count, chunk_size) for points, size in table
+    ):
+        raise _refused(path, "its chunk table lists chunks larger than the file")
     counts, sizes = np.array(table, dtype=np.int64).reshape(-1, 2).T
     if chunk_size != _VARIABLE:
         counts = np.full(len(sizes), chunk_size)
         counts[-1] = header.count - chunk_size * (len(sizes) - 1)
     ends, edges = counts.cumsum(), header.points_at + 8 + np.append(0, sizes.cumsum())
-    if (counts <= 0).any() or (sizes <= 0).any() or ends[-1] != header.count:
+    if counts[-1] <= 0 or (sizes <= 0).any() or ends[-1] != header.count:
         raise _refused(
             path, f"its chunk table counts {int(ends[-1])} points, its header {header.count}"
         )
@@ -114,7 +126,26 @@ def coding(path: Path, header: LasHeader) -> LazCoding:
             f"its chunk table says that points end at byte {int(edges[-1])}, and begins itself at "
             f"{table_at}",
         )
-    return LazCoding(record, ends, edges)
+    return _plausible(path, LazCoding(record, ends, edges))
+
+
+def _plausible(path: Path, coding: LazCoding) -> LazCoding:
+    """Refuse chunks that would fill the memory: nothing packs points as densely as they claim."""
+    counts, sizes = np.diff(coding.ends, prepend=0), np.diff(coding.edges)
+    bad = np.flatnonzero((counts > _MOST_IN_A_CHUNK) | (counts > _MOST_IN_A_BYTE * sizes))
+    if bad.size:
+        raise _refused(
+            path,
+            f"its chunk {int(bad[0])} claims {int(counts[bad[0]])} points in "
+            f"{int(sizes[bad[0]])} bytes",
+            "if that is true, write it again in chunks of 50000 points, as LASzip does by itself",
+        )
+    return coding
+
+
+def _as_one_chunk(record: bytes) -> bytes:
+    """Return the record of a file without chunks as that of a file of one, which lazrs decodes."""
+    return struct.pack("<H", 2) + record[2:12] + struct.pack("<I", _VARIABLE - 1) + record[16:]
 
 
 def decode(path: Path, where: LazRange, count: int, selection: int) -> memoryview:
@@ -135,6 +166,7 @@ def decode(path: Path, where: LazRange, count: int, selection: int) -> memoryvie
     with path.open("rb") as file:
         file.seek(where.at)
         packed = file.read(sum(nbytes for _, nbytes in where.chunks))
+    _check_layers(path, where, packed)
     with panics(path):
         size = lazrs.LazVlr(where.record).item_size()
         records = bytearray(sum(points for points, _ in where.chunks) * size)
@@ -146,6 +178,29 @@ def decode(path: Path, where: LazRange, count: int, selection: int) -> memoryvie
             lazrs.DecompressionSelection(selection),
         )
     return memoryview(records)[where.skip * size : (where.skip + count) * size]
+
+
+def _check_layers(path: Path, where: LazRange, packed: bytes) -> None:
+    """Compare the sizes of layers with those of their chunks, before lazrs makes room for them.
+
+    A layered chunk is: its first point as it is, its number of points, the size of each layer
+    (unsigned, four bytes each), the layers.
+    """
+    layered = struct.unpack_from("<H", where.record)[0] == 3
+    kinds = struct.iter_unpack("<3H", where.record[34:][: 6 * where.record[32]])
+    layers = [(_LAYERS.get(kind, size), size) for kind, size, _ in kinds]
+    raw, count = sum(size for _, size in layers), sum(layer for layer, _ in layers)
+    at = 0
+    for points, nbytes in where.chunks:
+        chunk, at = packed[at : at + nbytes], at + nbytes
+        short = len(chunk) < nbytes or (layered and nbytes < raw + 4 + 4 * count)
+        if not short and layered:
+            stated, *sizes = struct.unpack_from(f"<{1 + count}I", chunk, raw)
+            short = stated != points or raw + 4 + 4 * count + sum(sizes) > nbytes
+        if short:
+            raise _refused(
+                path, f"its compressed points are damaged in the chunk of {nbytes} bytes"
+            )
 
 
 class panics:
@@ -169,14 +224,15 @@ def _refused(path: Path, problem: str, remedy: str = _REMEDY) -> SourceUnreadabl
     return SourceUnreadable(problem, source=path, remedy=remedy)
 
 
-def _check_record(path: Path, record: bytes, header: LasHeader) -> int:
+def _check_record(path: Path, record: bytes, header: LasHeader) -> tuple[int, int]:
     if len(record) < 34:
         raise _refused(path, f"its LASzip record has {len(record)} bytes; it needs 34 and more")
     compressor, coder = struct.unpack_from("<HH", record)
     chunk_size, items = struct.unpack_from("<I", record, 12)[0], record[34:]
-    if compressor not in (2, 3) or coder != 0:
-        name = _COMPRESSORS.get(compressor, f"number {compressor}")
-        raise _refused(path, f"its LAZ compressor ({name}, coder {coder}) is not known", _REWRITE)
+    if compressor not in (_UNCHUNKED, 2, 3) or coder != 0:
+        raise _refused(
+            path, f"LAZ compressor {compressor} with coder {coder} is not known", _REWRITE
+        )
     number = struct.unpack_from("<H", record, 32)[0]
     if not number or len(items) < 6 * number:
         raise _refused(path, f"its LASzip record of {len(record)} bytes lists {number} items")
@@ -193,9 +249,9 @@ def _check_record(path: Path, record: bytes, header: LasHeader) -> int:
             f"its LASzip record describes {nbytes} bytes a point, its header "
             f"{header.record_nbytes}",
         )
-    if not chunk_size:
+    if not chunk_size and compressor != _UNCHUNKED:
         raise _refused(path, "its LASzip record says that chunks hold no points")
-    return int(chunk_size)
+    return int(compressor), int(chunk_size)
 
 
 def _check_table(path: Path, file: BinaryIO, header: LasHeader, chunk_size: int) -> int:

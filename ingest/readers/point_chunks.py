@@ -25,6 +25,24 @@ CHUNK_POINTS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class PointOptions:
+    """What the user declares about points; picklable.
+
+    Attributes:
+        height_unit: ``metre``, ``foot`` or ``us-foot``; wins over what files state.
+        columns: of text files, the name of each column, ``x``, ``y`` and ``z`` among them, ``-``
+            for one that is left out.
+        drop_withheld: whether points with the withheld flag are left out.
+        colour_depth: 8 or 16 bits in 16-bit colour fields; None: decided over the points.
+    """
+
+    height_unit: str | None = None
+    columns: tuple[str, ...] = ()
+    drop_withheld: bool = False
+    colour_depth: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PointColumn:
     """Something measured at every point.
 
@@ -106,6 +124,7 @@ class PointChunk:
         z_unit_m: metres in the file's unit of height.
         geocentric: the file holds ECEF metres; they are decoded to longitude, latitude, height.
         layout: what the decoder of `format` needs to know of the file.
+        drop_withheld: whether points with the withheld flag are left out.
     """
 
     path: Path
@@ -119,3 +138,4 @@ class PointChunk:
     z_unit_m: float
     geocentric: bool
     layout: Any
+    drop_withheld: bool = False

@@ -37,6 +37,7 @@ from ingest.readers.point_chunks import (
 from ingest.readers.points import common_columns, read_chunk
 from tiling.batches import FeatureBatch
 from tiling.crs import SpatialRef, transform_points
+from tiling.ellipsoid import ecef_to_geodetic
 from tiling.errors import CrsMissing, NothingToTile, SourceError
 from tiling.findings import Findings
 from tiling.geoid import parse_vertical
@@ -147,22 +148,68 @@ class PointFilesReader:
         if len(described) > 1:
             self.findings.add("empty-files", "info", "files hold no points", len(empty), empty)
             described = [file for file in described if file.count] or described[:1]
+        frames = {file.frame.ref.code for file in described if file.frame is not None}
+        if len(frames) > 1:
+            message = f"files lie in {len(frames)} frames: each is brought into the tiles' frame"
+            self.findings.add("mixed-frames", "info", message, len(frames), sorted(frames))
+        unplaced = [file.path.name for file in described if file.frame is None]
+        if len(unplaced) < len(described):
+            message = "files state no coordinate reference system, others do"
+            self.findings.add("crs-missing", "warning", message, len(unplaced), unplaced)
         return tuple(self._measured(file) for file in described)
 
     def _framed(self, file: PointFile) -> PointFile:
-        declared = self.options.crs
-        frame = PointFrame.parse(declared) if declared else file.frame
+        """Decide a file's frame: what is declared wins over what it states."""
+        stated, declared = self._believable(file), self.options.crs
+        frame = stated
+        if declared is not None:
+            frame = PointFrame.parse(declared)
+            if stated is not None and stated.geocentric == frame.geocentric:
+                frame = self._over(stated, frame)
+        elif stated is None and self.options.assume_crs is not None:
+            frame = PointFrame.parse(self.options.assume_crs)
         if frame is None:
-            return file
+            return replace(file, frame=None)
+        if self.options.points.height_unit is not None:
+            frame = frame.with_unit(self.options.points.height_unit)
+        if frame.ref.note:
+            self.findings.add("vertical-datum-unused", "warning", frame.ref.note)
         if frame.assumption:
             self.findings.add("height-unit-assumed", "assumption", frame.assumption)
-        if frame.z_unit_m != 1.0:
+        if frame.z_unit_m != 1.0 and not frame.geocentric:
             message = f"heights in {frame.unit} are converted to metres"
             self.findings.add("heights-converted", "info", message, file.count)
         if frame.geocentric:
             message = "geocentric coordinates are converted to longitude, latitude and height"
             self.findings.add("geocentric-converted", "info", message, file.count)
         return replace(file, frame=replace(frame, ref=self._on_datum(frame.ref)))
+
+    def _over(self, stated: PointFrame, declared: PointFrame) -> PointFrame:
+        if not declared.ref.same_horizontal(stated.ref):
+            self.findings.add(
+                "crs-overridden",
+                "warning",
+                f"files state {stated.ref.code}; read as {declared.ref.code} as declared",
+            )
+            return declared
+        # Saying the horizontal CRS once more takes back neither the datum nor the unit of heights.
+        return declared if declared.states_unit else stated
+
+    def _believable(self, file: PointFile) -> PointFrame | None:
+        """Return the frame a file states; None where its own bounds contradict it."""
+        if file.frame is None or not file.frame.geocentric or file.bounds is None:
+            return file.frame
+        radius = float(np.linalg.norm(np.add(file.bounds[:3], file.bounds[3:]) / 2))
+        if _LEAST_RADIUS_M < radius < _MOST_RADIUS_M:
+            return file.frame
+        self.findings.add(
+            "crs-unusable",
+            "warning",
+            "its frame is not used: it says geocentric, and points lie "
+            f"{radius / 1000:.0f} km from the Earth's centre",
+            samples=[file.path.name],
+        )
+        return None
 
     def _on_datum(self, ref: SpatialRef) -> SpatialRef:
         """Return the frame with its heights as the user declares or assumes them."""
@@ -300,6 +347,7 @@ class PointFilesReader:
                 frame.z_unit_m,
                 frame.geocentric,
                 cut.layout(start, end),
+                self.options.points.drop_withheld,
             )
             start = end
 
@@ -307,7 +355,10 @@ class PointFilesReader:
         """Return the bounds of all files in the frame of the first."""
         boxes = []
         for file in self.files:
-            box = _in_metres(file.bounds, file.frame or _UNKNOWN)
+            box = file.bounds
+            if box is not None:
+                frame = file.frame or _UNKNOWN
+                box = _geodetic(box) if frame.geocentric else _in_metres(box, frame)
             if box is not None:
                 here, there = file.frame, self.files[0].frame
                 if here and there and not here.ref.same_horizontal(there.ref):
@@ -348,6 +399,8 @@ class PointFilesReader:
         self.close()
 
 
+# The Earth's surface, with room for the deepest trench and the highest flight.
+_LEAST_RADIUS_M, _MOST_RADIUS_M = 6.34e6, 6.41e6
 # Stands in where coordinates are only measured, never placed.
 _UNKNOWN = PointFrame(SpatialRef.parse("EPSG:3857"))
 
@@ -380,6 +433,15 @@ def _in_metres(bounds: Bounds | None, frame: PointFrame) -> Bounds | None:
         return None
     xmin, ymin, zmin, xmax, ymax, zmax = bounds
     return xmin, ymin, zmin * frame.z_unit_m, xmax, ymax, zmax * frame.z_unit_m
+
+
+def _geodetic(box: Bounds) -> Bounds:
+    """Return longitudes, latitudes and heights of a geocentric box: more than its points span."""
+    t = np.linspace(0.0, 1.0, 5)
+    sides = (low + t * (high - low) for low, high in zip(box[:3], box[3:], strict=True))
+    places = np.stack([g.ravel() for g in np.meshgrid(*sides)], axis=1)
+    positions = np.stack(ecef_to_geodetic(places), axis=1)
+    return (*positions.min(axis=0).tolist(), *positions.max(axis=0).tolist())
 
 
 def _moved(box: Bounds, src: SpatialRef, dst: SpatialRef) -> Bounds:

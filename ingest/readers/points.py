@@ -37,7 +37,8 @@ def read_chunk(chunk: PointChunk, columns: Sequence[str] | None = None) -> Point
             Columns that the chunk's file lacks are filled (`PointColumn.filled`).
 
     Returns:
-        PointBatch: `chunk.count` points in file order, in ``chunk.ref``, heights in metres.
+        PointBatch: `chunk.count` points (fewer where withheld ones are dropped) in file order, in
+        ``chunk.ref``, heights in metres.
 
     Raises:
         KeyError: the source has no such column.
@@ -46,17 +47,18 @@ def read_chunk(chunk: PointChunk, columns: Sequence[str] | None = None) -> Point
     wanted = {column.name: column for column in chunk.columns}
     if columns is not None:
         wanted = {name: wanted[name] for name in columns}
-    xyz, found = DECODERS[chunk.format](chunk, tuple(wanted))
+    names = tuple(wanted)
+    drop = chunk.drop_withheld and any(c.name == "withheld" for c in chunk.columns)
+    xyz, found = DECODERS[chunk.format](chunk, (*names, "withheld") if drop else names)
     if chunk.geocentric:
         xyz = np.stack(ecef_to_geodetic(xyz), axis=1)
     elif chunk.z_unit_m != 1.0:
         xyz[:, 2] *= chunk.z_unit_m
-    return PointBatch(
-        chunk.ref,
-        chunk.first,
-        xyz,
-        {name: _as(column, found.get(name), len(xyz)) for name, column in wanted.items()},
-    )
+    values = {name: _as(column, found.get(name), len(xyz)) for name, column in wanted.items()}
+    batch = PointBatch(chunk.ref, chunk.first, xyz, values)
+    if drop and "withheld" in found and found["withheld"].any():
+        return batch.take(found["withheld"] == 0)
+    return batch
 
 
 def _as(column: PointColumn, values: NDArray[Any] | None, count: int) -> NDArray[Any]:
@@ -105,6 +107,8 @@ def chunk_findings(chunk: PointChunk, batch: PointBatch) -> tuple[Finding, ...]:
     if (time := batch.columns.get("gps_time")) is not None:
         count = int(np.count_nonzero(np.isnan(time)))
         findings.add("gps-time-nan", "info", "points have no GPS time (NaN)", count)
+    left = chunk.count - len(batch)
+    findings.add("withheld-dropped", "drop", "points marked as withheld are left out", left)
     for flag, severity in _FLAGS.items():
         if (marked := batch.columns.get(flag)) is not None:
             count = int(np.count_nonzero(marked))
