@@ -211,6 +211,11 @@ def _print_result(report: Report) -> None:
             f"  {result['changed']:,} changed, {result['added']:,} added, "
             f"{result['deleted']:,} deleted"
         )
+    if "tiles_changed" in result:
+        print(
+            f"  {result['tiles_built']:,} tiles made again, {result['tiles_changed']:,} of them "
+            "changed"
+        )
     for finding in report.findings:
         print(f"  {finding.severity}: {finding.message} ({finding.count})")
     if report.seconds:

@@ -77,6 +77,7 @@ def make_stack(
     cleaning: Cleaning,
     progress: Progress,
     findings: Findings,
+    base: DemStack | None = None,
 ) -> DemStack:
     """Write every group that is not there yet, and lay them over each other.
 
@@ -86,6 +87,7 @@ def make_stack(
         cleaning: what is done to pixels.
         progress: counts windows.
         findings: receives what was noticed, repaired and left void.
+        base: a stack under them all, of an asset that is updated.
 
     Raises:
         NothingToTile: every pixel of every sheet is nodata.
@@ -94,6 +96,7 @@ def make_stack(
         StoreError: the disk is full or not writable.
     """
     layers: list[DemLayer] = []
+    lower = () if base is None else base.layers
     total, valid = 0, 0
     for number in range(len(groups) - 1, -1, -1):
         group = groups[number]
@@ -101,7 +104,7 @@ def make_stack(
         record = path.with_suffix(".json")
         # A run that was stopped while publishing has moved rasters away.
         if not record.exists() or not (path.exists() or _is_empty(record)):
-            below = DemStack(layers) if layers else None
+            below = DemStack([*layers, *lower]) if layers or lower else None
             _make_group(group, path, record, cleaning, below, progress)
             if below is not None:
                 below.close()
@@ -116,7 +119,7 @@ def make_stack(
             source=groups[0].placed[0].sheet.name,
             remedy="check the export that made it, and the nodata value it declares",
         )
-    stack = DemStack(layers)
+    stack = DemStack([*layers, *lower])
     _report_voids(stack, findings)
     _report_seams(stack, findings)
     return stack

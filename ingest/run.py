@@ -122,6 +122,10 @@ def _update(
     report: Report,
     catalog: Catalog,
 ) -> None:
+    item = catalog.item(declared["id"])
+    if item.kind == "terrain" and item.current is not None:
+        _update_terrain(item, declared, deletions, workspace, resources, progress, report, catalog)
+        return
     from ingest.update import Updating, base_version, inherited, make_update, update_key
 
     item, base = base_version(catalog, declared["id"])
@@ -167,6 +171,36 @@ def _update(
             version = replace(version, report=report.catalogued(), job=key)
             published = catalog.publish(item, version, after=base.number)
     report.result = {**_result(item.kind, published, unchanged=False), **report.result}
+
+
+def _update_terrain(
+    item: Item,
+    declared: Mapping[str, Any],
+    deletions: Deletions,
+    workspace: Workspace,
+    resources: Resources,
+    progress: Progress,
+    report: Report,
+    catalog: Catalog,
+) -> None:
+    from ingest.terrain_update import TerrainUpdating, update_terrain
+
+    if deletions:
+        raise ConfigError("--delete, --delete-file and --delete-area are for buildings")
+    base = catalog.version(item.id)
+    job = TerrainUpdating(
+        workspace=workspace,
+        base=base,
+        declared=declared,
+        workers=resources.workers,
+        executor=resources.executor,
+        memory_nbytes=resources.memory_nbytes,
+        progress=progress,
+        report=report,
+    )
+    made = update_terrain(job, item, catalog)
+    published = _result(item.kind, made or base, unchanged=made is None)
+    report.result = {**published, **report.result}
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

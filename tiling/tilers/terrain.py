@@ -17,8 +17,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,12 +29,13 @@ from tiling.bounds import Region
 from tiling.coords import TileCoord
 from tiling.crs import TILE_REF
 from tiling.errors import ConfigError
+from tiling.findings import Findings
 from tiling.formats import layer_json
 from tiling.formats.quantized_mesh import QUANTA
 from tiling.tilers import terrain_surface
 from tiling.tilers.base import Requirements, Run, TilesetInfo
 from tiling.tilers.pipeline import Tile, UnitResult, build_units, compress
-from tiling.tilers.terrain_cells import available_levels, existing
+from tiling.tilers.terrain_cells import available_levels, existing, overlaps
 from tiling.tilers.terrain_mesh import Sheet, encode_tile
 from tiling.tilers.terrain_probes import probe
 from tiling.tilers.terrain_rtin import SQUARE, classify
@@ -150,6 +151,53 @@ def build_tile(source: TerrainSource, spec: TerrainSpec, coord: TileCoord) -> by
     return data
 
 
+def build_near(
+    source: TerrainSource,
+    spec: TerrainSpec,
+    baked: Sequence[int],
+    near: Callable[[int], Sequence[Region]],
+    run: Run,
+) -> list[dict[str, Any]]:
+    """Build the tiles that overlap regions into the run's store, and few others beside them.
+
+    Args:
+        source, spec: see `build_tile`.
+        baked: the levels, rising.
+        near: the regions, given a level; they are asked for the first of levels on the same nodes.
+        run: where tiles, progress and findings go.
+
+    Returns:
+        facts of the units of work, see `worst_errors`.
+    """
+    jobs: list[tuple[TerrainSpec, _Unit]] = []
+    for band in _bands(spec, baked):
+        part = replace(spec, areas=overlaps(spec.areas, near(band[0]), band[0]))
+        jobs += [(part, unit) for unit in _units(part, band)]
+    return build_units("terrain", jobs, partial(_build_job, source), run)
+
+
+def worst_errors(facts: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return per level by how much meshes leave the pixels of their source at most, metres."""
+    worst: dict[str, float] = {}
+    for fact in facts:
+        for level, values in fact.get("levels", {}).items():
+            worst[level] = max(worst.get(level, 0.0), values[3])
+    return worst
+
+
+def note_errors(worst: Mapping[str, float], findings: Findings) -> None:
+    """Warn of levels that are further off their source than viewers assume."""
+    for level, error_m in worst.items():
+        allowed = geometric_error_m(int(level))
+        if error_m > allowed:
+            findings.add(
+                "terrain-error",
+                "warning",
+                f"level {level} is off the elevation model by up to {error_m:.2f} m, "
+                f"more than the {allowed:.2f} m that a viewer assumes",
+            )
+
+
 class _Unit(NamedTuple):
     """The tiles of some levels below (and including) one ancestor; all lie on the same nodes."""
 
@@ -208,6 +256,10 @@ def _encode(sheet: Sheet, spec: TerrainSpec, coord: TileCoord, rank: int) -> tup
     return encode_tile(
         sheet, coord, spec.cells(level), rank, spec.longest(level), spec.stride(level)
     )
+
+
+def _build_job(source: TerrainSource, job: tuple[TerrainSpec, _Unit]) -> UnitResult:
+    return _build(source, *job)
 
 
 def _build(source: TerrainSource, spec: TerrainSpec, unit: _Unit) -> UnitResult:
@@ -278,15 +330,7 @@ def _summary(
         "and are set to mean sea level (EGM96), or beside data to the mean of their neighbours",
         count=voids,
     )
-    for level in baked:
-        allowed = geometric_error_m(level)
-        if worst[str(level)] > allowed:
-            run.findings.add(
-                "terrain-error",
-                "warning",
-                f"level {level} is off the elevation model by up to {worst[str(level)]:.2f} m, "
-                f"more than the {allowed:.2f} m that a viewer assumes",
-            )
+    note_errors(worst, run.findings)
     low, high = spec.height_range(spec.levels[-1])
     extent = source.extent
     return TilesetInfo(

@@ -64,6 +64,29 @@ def _span(area: Region, level: int) -> tuple[int, int, int, int]:
     return x0, y0, x1, y1
 
 
+def overlaps(areas: Sequence[Region], regions: Sequence[Region], level: int) -> tuple[Region, ...]:
+    """Return what areas have in common with the tiles of a level that regions overlap.
+
+    Below the areas that are returned exist those tiles, of this level and deeper ones, that exist
+    below `areas` and lie in such a tile.
+    """
+    size = 180 / 2**level
+    found = []
+    for region in regions:
+        x0, y0, x1, y1 = _span(region, level)
+        west, south, east, north = x0 * size - 180, y0 * size - 90, x1 * size - 180, y1 * size - 90
+        for area in areas:
+            box = (
+                max(area.west, west),
+                max(area.south, south),
+                min(area.east, east),
+                min(area.north, north),
+            )
+            if box[0] < box[2] and box[1] < box[3]:
+                found.append(Region(*box, area.min_height_m, area.max_height_m))
+    return tuple(found)
+
+
 def available_levels(
     areas: Sequence[Region], levels: Sequence[int]
 ) -> list[list[layer_json.Rectangle]]:

@@ -22,7 +22,7 @@ from tiling.tilers.terrain_rtin import SUB
 
 # Rings of nodes beside data that take the mean of their neighbours, so that no cell that holds
 # data falls off a cliff.
-_FILL_RINGS = 2
+FILL_RINGS = 2
 _STRIP_NODES = 1 << 18
 
 Array = NDArray[np.float64]
@@ -93,7 +93,7 @@ def _strip(
     """Return the heights of some rows of a window, voids filled, and which were void."""
     step = 180 / 2**window.level / window.cells
     around, top = 2 * window.cells << window.level, window.cells << window.level
-    rings = _FILL_RINGS
+    rings = FILL_RINGS
     # There is nothing beyond a pole: its row stands for what would lie there.
     rows = np.clip(np.arange(start - rings, stop + rings) + window.y0, 0, top)
     first, last = int(rows[0]), int(rows[-1])
@@ -150,7 +150,7 @@ def _fill(heights, lon, lat, values, west, south, step):  # type: ignore[no-unty
     for j in range(rows):
         for i in range(columns):
             known[j, i] = not math.isnan(heights[j, i])
-    for ring in range(2, _FILL_RINGS + 2):
+    for ring in range(2, FILL_RINGS + 2):
         for j in range(rows):
             for i in range(columns):
                 if known[j, i]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +108,30 @@ def check_terrain(store: TerrainStore) -> tuple[list[Finding], dict[str, Any]]:
         triangles, min_height_m, max_height_m, edges_compared``.
     """
     return _check(store, lambda chunks: (_check_chunk(store, chunk) for chunk in chunks))
+
+
+def check_changed(
+    store: TerrainStore, changed: Collection[TileCoord]
+) -> tuple[list[Finding], dict[str, Any]]:
+    """Check some tiles, their edges with all neighbours, and what ``layer.json`` promises of all.
+
+    Args:
+        store: the whole tileset.
+        changed: tiles of it.
+    """
+
+    def near(chunks: Iterable[_Chunk]) -> Iterator[_Ledger]:
+        present = {coord for chunk in chunks for coord in chunk.coords}
+        wanted = set(changed)
+        for level, column, row in changed:
+            for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+                # The globe is round; below and above the poles nothing is present.
+                around = (column + x) % 2 ** (level + 1)
+                if row + y >= 0:
+                    wanted.add(TileCoord(level, around, row + y))
+        return (_check_chunk(store, chunk) for chunk in _chunks(wanted & present))
+
+    return _check(store, near)
 
 
 def check_terrain_archive(
