@@ -20,11 +20,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from catalog.records import Item, StoreRef, Version
 from cim_server.declared import Declared, declares, given, options_of
+from cim_server.derive_command import derive_points
+from cim_server.printed import JsonOption, emit
 from cim_server.progress import ConsoleProgress
 from ingest.height_rule import HeightRule
 from ingest.manifest import merge_options, parse_memory
@@ -47,7 +48,6 @@ app = typer.Typer(
 DataOption = Annotated[
     Path, typer.Option("--data", help="The data folder.", envvar="CIM_DATA", show_default=True)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DEFAULT_DATA = Path("data")
 
 
@@ -65,10 +65,6 @@ def common(
     ] = False,
 ) -> None:
     """城市信息模型核心 — city information model core."""
-
-
-def _emit(value: Any) -> None:
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
 
 
 def _resources(memory: str, workers: int | None, executor: str) -> Resources:
@@ -95,7 +91,7 @@ def plan_command(
     declared["id"] = declared["id"] or (sources[0].stem if sources else None)
     plan = make_plan(options_of(declared))
     if as_json:
-        _emit(plan.to_json())
+        emit(plan.to_json())
     else:
         _print_plan(plan.to_json())
     if plan.refusal is not None:
@@ -169,7 +165,7 @@ def ingest_command(
             run = partial(ingest, options, Workspace(data), resources, progress)
             made = _reported(report, run)
     if as_json:
-        _emit(made.to_json())
+        emit(made.to_json())
     else:
         _print_result(made)
 
@@ -271,7 +267,7 @@ def list_command(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -
     with _existing(data).open_catalog() as catalog:
         found = [(item, catalog.versions(item.id)) for item in catalog.items()]
     if as_json:
-        _emit([_item_json(item, versions) for item, versions in found])
+        emit([_item_json(item, versions) for item, versions in found])
         return
     for item, versions in found:
         size = sum(ref.nbytes for v in versions if v.number == item.current for ref in v.stores)
@@ -284,7 +280,7 @@ def show_command(id: str, data: DataOption = DEFAULT_DATA, as_json: JsonOption =
     with _existing(data).open_catalog() as catalog:
         item, versions = catalog.item(id), catalog.versions(id)
     if as_json:
-        _emit(_item_json(item, versions))
+        emit(_item_json(item, versions))
         return
     print(f"{item.id}: {item.title}\nkind {item.kind}, collection {item.collection}")
     for name, value in item.properties.items():
@@ -305,7 +301,7 @@ def versions_command(id: str, data: DataOption = DEFAULT_DATA, as_json: JsonOpti
     with _existing(data).open_catalog() as catalog:
         item, versions = catalog.item(id), catalog.versions(id)
     if as_json:
-        _emit([{**_version_json(v), "current": v.number == item.current} for v in versions])
+        emit([{**_version_json(v), "current": v.number == item.current} for v in versions])
         return
     for version in versions:
         mark = "*" if version.number == item.current else " "
@@ -321,7 +317,7 @@ def rollback_command(
     with _existing(data).open_catalog() as catalog:
         restored = catalog.rollback(id, version)
     if as_json:
-        _emit(_version_json(restored))
+        emit(_version_json(restored))
     else:
         print(f"{id}: version {restored.number} is current")
 
@@ -342,7 +338,7 @@ def delete_command(
         orphans: list[StoreRef] = catalog.delete(id)
     freed = workspace.remove_stores(orphans)
     if as_json:
-        _emit({"id": id, "deleted": True, "freed_nbytes": freed})
+        emit({"id": id, "deleted": True, "freed_nbytes": freed})
     else:
         print(f"{id}: deleted, {freed:,} bytes freed")
 
@@ -368,11 +364,14 @@ def export_command(
             workspace, item, chosen, out, format, encoding, overwrite=overwrite, progress=progress
         )
     if as_json:
-        _emit(written)
+        emit(written)
     else:
         print(f"{written['path']}: {written['nbytes']:,} bytes")
         for finding in written["findings"]:
             print(f"  {finding['severity']}: {finding['message']} ({finding['count']})")
+
+
+app.command("derive")(derive_points)
 
 
 @app.command("check")
@@ -391,7 +390,7 @@ def check_command(
         findings, facts = check_version(workspace, item, chosen)
     broken = findings.count("error")
     if as_json:
-        _emit(
+        emit(
             {
                 "id": id,
                 "version": chosen.number,
@@ -431,7 +430,7 @@ def find_command(
     ):
         found = find_features(catalog, indexes, text, asset=asset, prefix=prefix, limit=limit)
     if as_json:
-        _emit([{"asset": f.asset, "version": f.version, **asdict(f.hit)} for f in found])
+        emit([{"asset": f.asset, "version": f.version, **asdict(f.hit)} for f in found])
         return
     for one in found:
         hit = one.hit
