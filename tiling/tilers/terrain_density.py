@@ -8,13 +8,15 @@ is the tolerance of its meshes. Rough land gets nodes denser than its pixels, sm
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from tiling.batches import Lattice, PixelSource, TerrainSource
 from tiling.bounds import Region
-from tiling.tilers.terrain_probes import squares
+from tiling.tilers.terrain_probes import Probes, squares
 
 # More pixels than this are measured in squares; what those may have missed is allowed for.
 _LIMIT = 1_000_000
@@ -23,48 +25,66 @@ _MISSED = 1.25
 Array = NDArray[np.float64]
 
 
-def between_nodes_m(source: TerrainSource, step_deg: float, finest_step_deg: float) -> float:
-    """Return how far pixels lie off the bilinear surface through nodes, at most, metres.
+class PixelSamples(NamedTuple):
+    """Pixels of a source by which the density of nodes is judged.
+
+    Attributes:
+        parts: the pixels of each region, with their ellipsoidal heights.
+        whole: whether these are all pixels.
+    """
+
+    parts: tuple[tuple[Region, Probes], ...]
+    whole: bool
+
+    @classmethod
+    def of(cls, source: TerrainSource) -> PixelSamples:
+        """Choose pixels; there are none of a source that cannot name its pixels."""
+        if not isinstance(source, PixelSource):
+            return cls((), True)
+        regions, whole = squares(source.extent, source.extent, source.resolution_deg, _LIMIT)
+        found = ((region, Probes(*source.pixels(region, _LIMIT))) for region in regions)
+        return cls(tuple((region, probes) for region, probes in found if len(probes.lon)), whole)
+
+    def between_nodes_m(self, source: TerrainSource, step_deg: float) -> float:
+        """Return how far pixels lie off the bilinear surface through nodes, at most, metres.
+
+        Args:
+            source: whose pixels these are.
+            step_deg: distance of the nodes.
+        """
+        around, top = round(360 / step_deg), round(180 / step_deg)
+        worst = 0.0
+        for region, probes in self.parts:
+            i0 = max(math.floor((region.west + 180) / step_deg), 0)
+            j0 = max(math.floor((region.south + 90) / step_deg), 0)
+            i1 = min(math.floor((region.east + 180) / step_deg) + 1, around)
+            j1 = min(math.floor((region.north + 90) / step_deg) + 1, top)
+            lattice = Lattice(
+                -180 + i0 * step_deg, -90 + j0 * step_deg, step_deg, i1 - i0 + 1, j1 - j0 + 1
+            )
+            x, y = (probes.lon + 180) / step_deg - i0, (probes.lat + 90) / step_deg - j0
+            worst = max(worst, largest_off(source.heights(lattice), x, y, probes.heights))
+        return worst if self.whole else worst * _MISSED
+
+
+@njit(cache=True)
+def largest_off(nodes: Array, x: Array, y: Array, heights: Array) -> float:
+    """Return how far heights lie off the bilinear surface through nodes, at most.
 
     Args:
-        source: 0 is returned for one that cannot name its pixels.
-        step_deg: distance of the nodes.
-        finest_step_deg: the step at which nodes are as fine as pixels.
+        nodes: (rows, columns) float64 metres, at least 2 of each; NaN is void, and no surface.
+        x, y: (N,) float64 places in nodes, 0 at the first.
+        heights: (N,) float64 metres.
     """
-    if not isinstance(source, PixelSource):
-        return 0.0
-    regions, whole = squares(source.extent, source.extent, source.resolution_deg, _LIMIT)
     worst = 0.0
-    for region in regions:
-        lon, lat, heights = source.pixels(region, _LIMIT)
-        if len(lon):
-            # Heights are asked as the finest level asks them: a coarser step may read overviews.
-            step = min(step_deg, finest_step_deg)
-            every = round(step_deg / step)
-            found = _between(source, region, step, every, lon, lat)
-            off = np.abs(found - heights)
-            worst = max(worst, float(np.nanmax(off, initial=0.0)))
-    return worst if whole else worst * _MISSED
-
-
-def _between(
-    source: TerrainSource, region: Region, step: float, every: int, lon: Array, lat: Array
-) -> Array:
-    wide = step * every
-    around, top = round(360 / wide), round(180 / wide)
-    i0 = max(math.floor((region.west + 180) / wide), 0)
-    j0 = max(math.floor((region.south + 90) / wide), 0)
-    i1 = min(math.floor((region.east + 180) / wide) + 1, around)
-    j1 = min(math.floor((region.north + 90) / wide) + 1, top)
-    lattice = Lattice(
-        -180 + i0 * wide, -90 + j0 * wide, step, (i1 - i0) * every + 1, (j1 - j0) * every + 1
-    )
-    nodes = source.heights(lattice)[::every, ::every]
-    x, y = (lon + 180) / wide - i0, (lat + 90) / wide - j0
-    i = np.clip(x.astype(np.int64), 0, i1 - i0 - 1)
-    j = np.clip(y.astype(np.int64), 0, j1 - j0 - 1)
-    a, b = x - i, y - j
-    south = nodes[j, i] * (1 - a) + nodes[j, i + 1] * a
-    north = nodes[j + 1, i] * (1 - a) + nodes[j + 1, i + 1] * a
-    found: Array = south * (1 - b) + north * b
-    return found
+    rows, columns = nodes.shape
+    for k in range(len(x)):
+        i, j = min(max(int(x[k]), 0), columns - 2), min(max(int(y[k]), 0), rows - 2)
+        a, b = x[k] - i, y[k] - j
+        south = nodes[j, i] * (1 - a) + nodes[j, i + 1] * a
+        north = nodes[j + 1, i] * (1 - a) + nodes[j + 1, i + 1] * a
+        off = abs(south * (1 - b) + north * b - heights[k])
+        # False for NaN.
+        if off > worst:
+            worst = off
+    return worst

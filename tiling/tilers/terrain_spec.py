@@ -23,17 +23,18 @@ from tiling.errors import ConfigError
 from tiling.formats.quantized_mesh import QUANTA
 from tiling.geoid import parse_vertical
 from tiling.tilers.terrain_cells import existing
-from tiling.tilers.terrain_density import between_nodes_m
+from tiling.tilers.terrain_density import PixelSamples
 from tiling.tilers.terrain_rtin import HALF_QUANTUM, SQUARE, SUB
 
 DEEPEST_LEVEL = 22
-# Nodes along an edge of a tile of the deepest level, unless pixels between them ask for more, and
-# at most of any.
-FEWEST_CELLS, MOST_CELLS = 64, 256
+# Cells of nodes along an edge of a tile of the deepest level, unless pixels between nodes ask for
+# more; of coarser ones, as far as the deeper level's nodes allow; and of those that would be
+# further off than a viewer assumes otherwise, at walls.
+FEWEST_CELLS, USUAL_CELLS, MOST_CELLS = 64, 256, 512
 SEA_LEVEL = parse_vertical("EPSG:5773")
 # Counts up with every change that changes the bytes of a tile: tiles that are made on request
 # stand beside baked ones, and must be as theirs.
-MESHER = 2
+MESHER = 3
 # Of a level's geometric error, what the mesh may leave its nodes by; the rest is for what lies
 # between nodes. Measured on steep mountains; see docs/terrain.md.
 NODE_SHARE = 0.6
@@ -72,22 +73,21 @@ class TerrainSpec:
     Attributes:
         levels: the levels that exist, rising.
         areas: where data is; tiles exist where these are, and the two roots.
-        finest_level, finest_cells: the deepest level and the cells of nodes along its tiles'
-            edges; coarser levels have up to `MOST_CELLS` as long as nodes lie no denser.
+        cells_along: per level, the cells of nodes along an edge of a tile; nodes of a level are
+            nodes of the next.
         tolerances_m: per level, by how much its mesh may leave its nodes.
         ranges_m: per level, the ellipsoidal heights between which it is quantised.
     """
 
     levels: tuple[int, ...]
     areas: tuple[Region, ...]
-    finest_level: int
-    finest_cells: int
+    cells_along: tuple[int, ...]
     tolerances_m: tuple[float, ...]
     ranges_m: tuple[tuple[float, float], ...]
 
     def cells(self, level: int) -> int:
         """Return how many cells of nodes lie along an edge of a tile."""
-        return cells_of(level, self.finest_level, self.finest_cells)
+        return self.cells_along[self.levels.index(level)]
 
     def step_deg(self, level: int) -> float:
         """Return the distance of two nodes."""
@@ -131,8 +131,7 @@ class TerrainSpec:
                 "mesher": MESHER,
                 "levels": list(self.levels),
                 "areas": [list(area) for area in self.areas],
-                "finest_level": self.finest_level,
-                "finest_cells": self.finest_cells,
+                "cells": list(self.cells_along),
                 "tolerances_m": list(self.tolerances_m),
                 "ranges_m": [list(pair) for pair in self.ranges_m],
             }
@@ -154,16 +153,10 @@ class TerrainSpec:
         return cls(
             tuple(mesh["levels"]),
             tuple(Region(*area) for area in mesh["areas"]),
-            mesh["finest_level"],
-            mesh["finest_cells"],
+            tuple(mesh["cells"]),
             tuple(mesh["tolerances_m"]),
             tuple((low, high) for low, high in mesh["ranges_m"]),
         )
-
-
-def cells_of(level: int, finest_level: int, finest_cells: int) -> int:
-    """Return how many cells of nodes lie along an edge of a tile."""
-    return min(MOST_CELLS, finest_cells << min(8, max(0, finest_level - level)))
 
 
 def specify(source: TerrainSource, levels: Sequence[int]) -> TerrainSpec:
@@ -173,33 +166,64 @@ def specify(source: TerrainSource, levels: Sequence[int]) -> TerrainSpec:
         source: its extent, coverage and resolution are looked at, and some of its pixels.
         levels: rising levels.
     """
-    finest = levels[-1]
     areas = tuple(source.coverage)
-    finest_step = math.ldexp(180.0, -finest) / FEWEST_CELLS
-    allowed = geometric_error_m(finest)
-    cells = FEWEST_CELLS
-    between = {cells: between_nodes_m(source, finest_step, finest_step)}
-    while between[cells] > _BETWEEN_SHARE * allowed and cells < MOST_CELLS:
-        cells *= 2
-        between[cells] = between_nodes_m(source, math.ldexp(180.0, -finest) / cells, finest_step)
-    tolerances, ranges = [], []
-    shared: dict[int, tuple[float, float]] = {}
+    density = _Density(source)
+    chosen: dict[int, tuple[int, float]] = {}
+    deeper: int | None = None
+    for level in reversed(levels):
+        chosen[level] = density.choose(level, levels[-1], deeper)
+        deeper = chosen[level][0]
+    ranges: list[tuple[float, float]] = []
+    before = 0.0
     for level in levels:
-        allowed = geometric_error_m(level)
-        share = FINEST_SHARE if level == finest else NODE_SHARE
-        own = cells_of(level, finest, cells)
-        # The same nodes as of a deepest level of so many cells; coarser ones leave enough.
-        lost = between.get(own << (finest - level), 0.0)
-        left = min(share, max(1 - lost / allowed, _LEAST_SHARE))
-        tolerances.append(left * allowed)
+        step = math.ldexp(180.0, -level) / chosen[level][0]
         # Levels that lie on the same nodes are quantised alike.
-        same = level
-        while same and cells_of(same - 1, finest, cells) == 2 * cells_of(same, finest, cells):
-            same -= 1
-        if same not in shared:
-            shared[same] = _height_range(source.extent, areas, same)
-        ranges.append(shared[same])
-    return TerrainSpec(tuple(levels), areas, finest, cells, tuple(tolerances), tuple(ranges))
+        ranges.append(
+            ranges[-1] if step == before else _height_range(source.extent, areas, level)
+        )
+        before = step
+    cells, tolerances = zip(*(chosen[level] for level in levels), strict=True)
+    return TerrainSpec(tuple(levels), areas, cells, tolerances, tuple(ranges))
+
+
+class _Density:
+    """Chooses how dense the nodes of the levels lie, the deepest first.
+
+    Args:
+        source: whose pixels are looked at.
+    """
+
+    def __init__(self, source: TerrainSource) -> None:
+        self._source = source
+        self._samples = PixelSamples.of(source)
+        self._lost: dict[float, float] = {}
+
+    def choose(self, level: int, finest: int, deeper: int | None) -> tuple[int, float]:
+        """Return the cells along an edge of a tile and by how much a mesh may leave its nodes.
+
+        Args:
+            level: the level.
+            finest: the deepest.
+            deeper: the cells of the next deeper level, None for the deepest.
+        """
+        allowed = geometric_error_m(level)
+        # Nodes of a level are nodes of the deeper ones, and at most as dense.
+        most = MOST_CELLS if deeper is None else min(2 * deeper, MOST_CELLS)
+        cells = FEWEST_CELLS if deeper is None else min(most, USUAL_CELLS)
+        while cells < min(most, USUAL_CELLS) and self._share(level, cells) > _BETWEEN_SHARE:
+            cells *= 2
+        while cells < most and self._share(level, cells) > 1 - _LEAST_SHARE:
+            cells *= 2
+        share = FINEST_SHARE if level == finest else NODE_SHARE
+        left = min(share, max(1 - self._share(level, cells), _LEAST_SHARE))
+        return cells, left * allowed
+
+    def _share(self, level: int, cells: int) -> float:
+        """Return what lies between nodes, of what a level may be off."""
+        step = math.ldexp(180.0, -level) / cells
+        if step not in self._lost:
+            self._lost[step] = self._samples.between_nodes_m(self._source, step)
+        return self._lost[step] / geometric_error_m(level)
 
 
 def _height_range(extent: Region, areas: Sequence[Region], level: int) -> tuple[float, float]:
