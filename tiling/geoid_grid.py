@@ -6,6 +6,7 @@ east, node-registered. Grids around the whole globe are periodic in longitude.
 
 from __future__ import annotations
 
+import itertools
 import lzma
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,8 @@ _GTX_HEADER_NBYTES = 40
 # VDatum's value for "no data" in .gtx files.
 _GTX_NODATA = -88.8888
 _MAX_UNDULATION_M = 200.0
+# Runs of places between the same columns of a grid, from which they are all taken at once.
+_MANY_RUNS = 32
 _SUFFIXES = ".gtx, .tif, .asc, .dac"
 
 
@@ -128,7 +131,17 @@ class GeoidGrid:
         used, position = np.unique(np.stack([j, (j + 1) % columns]), return_inverse=True)
         position = position.reshape(2, -1)
         near = self.values[i[:, None], used] * (1 - fy) + self.values[i[:, None] + 1, used] * fy
-        found: NDArray[np.float64] = near[:, position[0]] * (1 - fx) + near[:, position[1]] * fx
+        found: NDArray[np.float64] = np.empty((len(lat_deg), len(lon_deg)))
+        # Between two columns of the grid lie many meridians, or few.
+        cuts = [0, *(np.flatnonzero(np.diff(j)) + 1).tolist(), len(j)]
+        if len(cuts) > _MANY_RUNS:
+            found[:] = near[:, position[0]] * (1 - fx) + near[:, position[1]] * fx
+        else:
+            for first, last in itertools.pairwise(cuts):
+                west, east = position[:, first : first + 1]
+                part = np.s_[:, first:last]
+                np.multiply(near[:, west], 1 - fx[first:last], out=found[part])
+                found[part] += near[:, east] * fx[first:last]
         if beyond_x.any() or beyond_y.any():
             found[:, beyond_x] = np.nan
             found[beyond_y] = np.nan

@@ -11,11 +11,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tiling.batches import Lattice, PixelSource, TerrainSource
 from tiling.bounds import Region
+from tiling.kernels import njit
 from tiling.tilers.terrain_probes import Probes, squares
 
 # More pixels than this are measured in squares; what those may have missed is allowed for.

@@ -54,46 +54,97 @@ def classify(
     """
     classes = np.zeros(fine.shape, dtype=np.uint8)
     bounds = np.zeros(fine.shape, dtype=np.int32)
-    _classify(fine, x0, y0, cells, np.asarray(tolerances, dtype=np.int64), classes, bounds)
+    sorted_tolerances = np.asarray(tolerances, dtype=np.int64)
+    heights = np.ascontiguousarray(fine)
+    _bound(heights, heights.ravel(), x0, y0, cells, sorted_tolerances, bounds.ravel())
+    _classify(bounds, cells, sorted_tolerances, classes)
     return classes
 
 
 @njit(cache=True)
-def _classify(fine, x0, y0, cells, tolerances, classes, bounds):  # type: ignore[no-untyped-def]
+def _classify(bounds, halo, tolerances, classes):  # type: ignore[no-untyped-def]
+    rows, columns = bounds.shape
+    for y in range(halo, rows - halo):
+        for x in range(halo, columns - halo):
+            classes[y, x] = _class_of(bounds[y, x], tolerances)
+
+
+@njit(cache=True)
+def _bound(fine, flat, x0, y0, cells, tolerances, bounds):  # type: ignore[no-untyped-def]
+    """Write to every node by how much nodes in its triangles, and in finer ones, leave these.
+
+    That is no less than it is, and no more than to be classified alike. `flat` is `fine` in one
+    dimension, as `bounds` is: most nodes are settled by a look at six of its neighbours.
+    """
     rows, columns = fine.shape
+    least = tolerances[0]
     scale = 1
     while 2 * scale <= cells:
+        half = scale // 2
+        rise, fall = half * columns + half, half * columns - half
         # How far beyond the inside a decision of this scale can matter.
         first = 2 * scale
         last_x, last_y = columns - 1 - first, rows - 1 - first
         for y in range(first, last_y + 1):
-            odd_y = (y + y0) & (2 * scale - 1)
-            if odd_y == scale:
-                x = first + ((-(first + x0)) & (2 * scale - 1))
-                while x <= last_x:
-                    _diamond(fine, y, x, scale, False, tolerances, classes, bounds)
-                    x += 2 * scale
-            elif odd_y == 0:
-                x = first + ((scale - (first + x0)) & (2 * scale - 1))
-                while x <= last_x:
-                    _diamond(fine, y, x, scale, True, tolerances, classes, bounds)
-                    x += 2 * scale
+            odd = (y + y0) & (2 * scale - 1)
+            if odd != 0 and odd != scale:
+                continue
+            level = odd == 0
+            along = scale if level else scale * columns
+            before = (scale if level else 0) - (first + x0)
+            start = y * columns + first + (before & (2 * scale - 1))
+            for at in range(start, y * columns + last_x + 1, 2 * scale):
+                height = np.int64(flat[at])
+                ends = decoded(np.int64(flat[at - along])) + decoded(np.int64(flat[at + along]))
+                if scale == 1:
+                    # No node but this one lies inside.
+                    bounds[at] = max((abs(2 * height - ends) + 1) >> 1, HALF_QUANTUM)
+                    continue
+                inner = max(
+                    max(bounds[at - rise], bounds[at - fall]),
+                    max(bounds[at + fall], bounds[at + rise]),
+                )
+                # The finer triangles are off by at most so much, and nowhere further from the
+                # coarse ones than here: often that settles it.
+                bound = inner + ((abs(2 * decoded(height) - ends) + 1) >> 1)
+                if bound > least:
+                    needed = _needed(height, ends, inner, tolerances)
+                    if needed < _class_of(bound, tolerances):
+                        x, most = at - y * columns, tolerances[len(tolerances) - 1]
+                        bound = _diamond_deviation(fine, y, x, scale, level, most)
+                    bound = _settled(bound, needed, tolerances)
+                bounds[at] = bound
         first = 3 * scale
         last_x, last_y = columns - 1 - first, rows - 1 - first
-        y = first + ((scale - (first + y0)) & (2 * scale - 1))
-        while y <= last_y:
-            x = first + ((scale - (first + x0)) & (2 * scale - 1))
-            while x <= last_x:
-                _square(fine, y, x, x0, y0, scale, tolerances, classes, bounds)
-                x += 2 * scale
-            y += 2 * scale
+        up = scale * columns
+        for y in range(first + ((scale - (first + y0)) & (2 * scale - 1)), last_y + 1, 2 * scale):
+            begin = first + ((scale - (first + x0)) & (2 * scale - 1))
+            for x in range(begin, last_x + 1, 2 * scale):
+                at = y * columns + x
+                rising = ((x + x0 - scale) // (2 * scale) + (y + y0 - scale) // (2 * scale)) & 1 == 0
+                across = up + scale if rising else up - scale
+                height = np.int64(flat[at])
+                ends = decoded(np.int64(flat[at - across])) + decoded(np.int64(flat[at + across]))
+                inner = max(
+                    max(bounds[at - scale], bounds[at + scale]),
+                    max(bounds[at - up], bounds[at + up]),
+                )
+                bound = inner + ((abs(2 * decoded(height) - ends) + 1) >> 1)
+                if bound > least:
+                    needed = _needed(height, ends, inner, tolerances)
+                    if needed < _class_of(bound, tolerances):
+                        most = tolerances[len(tolerances) - 1]
+                        bound = _square_deviation(fine, y, x, scale, rising, most)
+                    bound = _settled(bound, needed, tolerances)
+                bounds[at] = bound
         scale *= 2
 
 
 @njit(cache=True)
 def decoded(height):  # type: ignore[no-untyped-def]
     """Return a height as a decoder sees it, in the units of the heights."""
-    return ((height + HALF_QUANTUM) // SUB) * SUB
+    # The multiple of a power of two below it.
+    return (height + HALF_QUANTUM) & -SUB
 
 
 @njit(cache=True)
@@ -105,66 +156,19 @@ def _class_of(deviation, tolerances):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _diamond(fine, y, x, scale, level, tolerances, classes, bounds):  # type: ignore[no-untyped-def]
-    height = np.int64(fine[y, x])
-    if level:
-        ends = decoded(np.int64(fine[y, x - scale])) + decoded(np.int64(fine[y, x + scale]))
-    else:
-        ends = decoded(np.int64(fine[y - scale, x])) + decoded(np.int64(fine[y + scale, x]))
+def _needed(height, ends, inner, tolerances):  # type: ignore[no-untyped-def]
+    """Return how many tolerances need a node for its own sake or for finer ones'."""
     own = (abs(2 * height - ends) + 1) >> 1
-    needed = _class_of(own, tolerances)
-    if scale == 1:
-        # No node but this one lies inside.
-        classes[y, x] = needed
-        bounds[y, x] = max(own, HALF_QUANTUM)
-        return
-    half = scale // 2
-    bound = np.int64(0)
-    for j in (y - half, y + half):
-        for i in (x - half, x + half):
-            needed = max(needed, np.int64(classes[j, i]))
-            bound = max(bound, np.int64(bounds[j, i]))
-    if needed < len(tolerances):
-        # The finer triangles are off by at most `bound`, and nowhere further from the coarse
-        # ones than here: often that settles it.
-        bound += (abs(2 * decoded(height) - ends) + 1) >> 1
-        if _class_of(bound, tolerances) > needed:
-            most = tolerances[len(tolerances) - 1]
-            bound = _diamond_deviation(fine, y, x, scale, level, most)
-            needed = max(needed, _class_of(bound, tolerances))
-    else:
-        bound = np.int64(_BEYOND)
-    classes[y, x] = needed
-    bounds[y, x] = bound
+    return _class_of(max(own, inner), tolerances)
 
 
 @njit(cache=True)
-def _square(fine, y, x, x0, y0, scale, tolerances, classes, bounds):  # type: ignore[no-untyped-def]
-    height = np.int64(fine[y, x])
-    side = 2 * scale
-    rising = (((x + x0 - scale) // side) + ((y + y0 - scale) // side)) & 1 == 0
-    if rising:
-        ends = decoded(np.int64(fine[y - scale, x - scale]))
-        ends += decoded(np.int64(fine[y + scale, x + scale]))
-    else:
-        ends = decoded(np.int64(fine[y - scale, x + scale]))
-        ends += decoded(np.int64(fine[y + scale, x - scale]))
-    own = (abs(2 * height - ends) + 1) >> 1
-    needed = _class_of(own, tolerances)
-    bound = np.int64(0)
-    for j, i in ((y, x - scale), (y, x + scale), (y - scale, x), (y + scale, x)):
-        needed = max(needed, np.int64(classes[j, i]))
-        bound = max(bound, np.int64(bounds[j, i]))
-    if needed < len(tolerances):
-        bound += (abs(2 * decoded(height) - ends) + 1) >> 1
-        if _class_of(bound, tolerances) > needed:
-            most = tolerances[len(tolerances) - 1]
-            bound = _square_deviation(fine, y, x, scale, rising, most)
-            needed = max(needed, _class_of(bound, tolerances))
-    else:
-        bound = np.int64(_BEYOND)
-    classes[y, x] = needed
-    bounds[y, x] = bound
+def _settled(bound, needed, tolerances):  # type: ignore[no-untyped-def]
+    """Return a bound that is classified as needed, or higher if it is."""
+    needed = max(needed, _class_of(bound, tolerances))
+    if needed == len(tolerances):
+        return np.int64(_BEYOND)
+    return max(bound, tolerances[needed - 1] + 1) if needed else bound
 
 
 # Sums and products of integers below 2**53 are exact in any order, so the order may be left to the

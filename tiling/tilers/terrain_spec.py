@@ -212,9 +212,9 @@ class _Density:
         cells = FEWEST_CELLS if deeper is None else min(most, USUAL_CELLS)
         while cells < min(most, USUAL_CELLS) and self._share(level, cells) > _BETWEEN_SHARE:
             cells *= 2
-        while cells < most and self._share(level, cells) > 1 - _LEAST_SHARE:
-            cells *= 2
         share = FINEST_SHARE if level == finest else NODE_SHARE
+        while cells < most and self._share(level, cells) > 1 - share / 2:
+            cells *= 2
         left = min(share, max(1 - self._share(level, cells), _LEAST_SHARE))
         return cells, left * allowed
 

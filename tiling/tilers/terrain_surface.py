@@ -70,27 +70,59 @@ def sample(
     for start in range(0, window.rows, strip):
         stop = min(start + strip, window.rows)
         heights, void = _strip(source, window, start, stop)
-        steps = np.rint((heights - low) * scale)
-        inside = np.s_[
-            max(halo - start, 0) : max(min(stop, window.rows - halo) - start, 0),
-            halo : window.columns - halo,
-        ]
-        inner = steps[inside]
-        voids += int(void[inside].sum())
-        if inner.size and not (inner.min() >= 0 and inner.max() <= QUANTA * SUB):
-            found = heights[inside]
+        first, last = max(halo - start, 0), max(min(stop, window.rows - halo) - start, 0)
+        least, greatest = in_steps(heights, low, scale, first, last, halo, fine[start:stop])
+        if least < 0 or greatest > QUANTA * SUB:
             raise TilingError(
-                f"level {window.level}: heights {found.min():.3f} .. {found.max():.3f} m leave "
-                f"the range {low} .. {high} m that was declared for them"
+                f"level {window.level}: heights {low + least / scale:.3f} .. "
+                f"{low + greatest / scale:.3f} m leave the range {low} .. {high} m that was "
+                "declared for them"
             )
-        fine[start:stop] = np.clip(steps, 0, QUANTA * SUB)
+        if void is not None:
+            voids += int(void[first:last, halo : window.columns - halo].sum())
     return fine, voids
+
+
+@njit(cache=True)
+def in_steps(
+    heights: Array,
+    low: float,
+    scale: float,
+    first: int,
+    last: int,
+    halo: int,
+    out: NDArray[np.int32],
+) -> tuple[float, float]:
+    """Write heights as integers, brought into their range.
+
+    Args:
+        heights: (rows, columns) float64 metres.
+        low: the height of 0.
+        scale: steps to a metre.
+        first, last: the rows from `first` to before `last` lie inside the halo.
+        halo: columns of it to either side.
+        out: (rows, columns) int32 receives 0 .. QUANTA * SUB.
+
+    Returns:
+        the least and the greatest step inside the halo; 0 and 0 if there is none.
+    """
+    top = float(QUANTA * SUB)
+    rows, columns = heights.shape
+    least, greatest = math.inf, -math.inf
+    for j in range(rows):
+        inside = first <= j < last
+        for i in range(columns):
+            step = np.rint((heights[j, i] - low) * scale)
+            if inside and halo <= i < columns - halo:
+                least, greatest = min(least, step), max(greatest, step)
+            out[j, i] = np.int32(min(max(step, 0.0), top))
+    return (0.0, 0.0) if least > greatest else (least, greatest)
 
 
 def _strip(
     source: TerrainSource, window: Window, start: int, stop: int
-) -> tuple[Array, NDArray[np.bool_]]:
-    """Return the heights of some rows of a window, voids filled, and which were void."""
+) -> tuple[Array, NDArray[np.bool_] | None]:
+    """Return the heights of some rows of a window, voids filled, and which were void, if any."""
     step = 180 / 2**window.level / window.cells
     around, top = 2 * window.cells << window.level, window.cells << window.level
     rings = FILL_RINGS
@@ -108,11 +140,13 @@ def _strip(
     heights = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     if len(rows) != len(heights):
         heights = heights[rows - first]
-    void = np.isnan(heights)
-    if void.any():
-        heights = np.array(heights)
-        fill_voids(heights, -180 + columns * step, -90 + rows * step)
     inside = np.s_[rings:-rings, rings:-rings]
+    # A sum is NaN when one of its parts is.
+    if not math.isnan(heights.sum()):
+        return heights[inside], None
+    void = np.isnan(heights)
+    heights = np.array(heights)
+    fill_voids(heights, -180 + columns * step, -90 + rows * step)
     return heights[inside], void[inside]
 
 
@@ -130,13 +164,18 @@ def fill_voids(heights: Array, lon: Array, lat: Array) -> None:
 
 
 @njit(cache=True)
-def _sea(lon, lat, values, west, south, step):  # type: ignore[no-untyped-def]
-    """Return the geoid, bilinear in a grid that goes around the globe; see `GeoidGrid`."""
-    rows, columns = values.shape
-    x, y = ((lon - west) % 360.0) / step, (lat - south) / step
-    j, i = int(x) % columns, min(max(int(y), 0), rows - 2)
-    k = (j + 1) % columns
-    fx, fy = x - math.floor(x), y - i
+def _axis(places, first, step, most):  # type: ignore[no-untyped-def]
+    """Return the node before each place, at most a last one, and how far beyond it places lie."""
+    cells, shares = np.empty(len(places), dtype=np.int64), np.empty(len(places))
+    for k in range(len(places)):
+        cell = min(math.floor((places[k] - first) / step), most)
+        cells[k], shares[k] = cell, (places[k] - first) / step - cell
+    return cells, shares
+
+
+@njit(cache=True)
+def _sea(values, j, k, fx, i, fy):  # type: ignore[no-untyped-def]
+    """Return the geoid between columns j and k of the grid and above its row i; see `GeoidGrid`."""
     below = values[i, j] * (1 - fx) + values[i, k] * fx
     above = values[i + 1, j] * (1 - fx) + values[i + 1, k] * fx
     return below * (1 - fy) + above * fy
@@ -145,27 +184,41 @@ def _sea(lon, lat, values, west, south, step):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _fill(heights, lon, lat, values, west, south, step):  # type: ignore[no-untyped-def]
     rows, columns = heights.shape
+    around = values.shape[1]
+    # The grid goes around the globe.
+    js, fxs = _axis(lon, west, step, 2 * around)
+    js %= around
+    ks = (js + 1) % around
+    ys, fys = _axis(lat, south, step, len(values) - 2)
     # 0 void, 1 data, 2 and more: the ring in which it was filled.
     known = np.zeros((rows, columns), dtype=np.uint8)
     for j in range(rows):
         for i in range(columns):
             known[j, i] = not math.isnan(heights[j, i])
+    near = np.zeros(columns + 2, dtype=np.int64)
     for ring in range(2, FILL_RINGS + 2):
         for j in range(rows):
+            # Most voids lie far from data: of each column, what is known in three rows.
+            near[1:-1] = known[j]
+            if j:
+                near[1:-1] += known[j - 1]
+            if j + 1 < rows:
+                near[1:-1] += known[j + 1]
             for i in range(columns):
-                if known[j, i]:
+                if known[j, i] or near[i] + near[i + 1] + near[i + 2] == 0:
                     continue
                 total, count = 0.0, 0
                 for b in range(max(j - 1, 0), min(j + 2, rows)):
                     for a in range(max(i - 1, 0), min(i + 2, columns)):
                         if known[b, a] and known[b, a] < ring:
-                            total += heights[b, a] - _sea(lon[a], lat[b], values, west, south, step)
+                            sea = _sea(values, js[a], ks[a], fxs[a], ys[b], fys[b])
+                            total += heights[b, a] - sea
                             count += 1
                 if count:
-                    own = _sea(lon[i], lat[j], values, west, south, step)
+                    own = _sea(values, js[i], ks[i], fxs[i], ys[j], fys[j])
                     heights[j, i] = own + total / count
                     known[j, i] = ring
     for j in range(rows):
         for i in range(columns):
             if not known[j, i]:
-                heights[j, i] = _sea(lon[i], lat[j], values, west, south, step)
+                heights[j, i] = _sea(values, js[i], ks[i], fxs[i], ys[j], fys[j])
