@@ -221,10 +221,6 @@ class Scheme:
         """Return the cell with its row counted from the north (as XYZ and WMTS do)."""
         return tile if self.north_first else self._flipped(tile)
 
-    def from_south(self, tile: TileCoord) -> TileCoord:
-        """Return the cell with its row counted from the south (as TMS does)."""
-        return self._flipped(tile) if self.north_first else tile
-
     def level_for(self, resolution_deg: float, samples: int = 256) -> int:
         """Return the coarsest level whose cells, divided into `samples`, are at least as fine.
 

@@ -22,17 +22,31 @@ REAL_TILE = Path(__file__).parent.parent / "data" / "raster" / "tile.octvertexno
 HEADER = qm.Header((1.0, 2.0, 3.0), -12.0, 345.0, (4.0, 5.0, 6.0), 7.5, (0.25, -0.5, 1.0))
 
 
+def edges_of(u: np.ndarray, v: np.ndarray) -> qm.Edges:
+    def along(mask: np.ndarray, order: np.ndarray) -> np.ndarray:
+        index = np.flatnonzero(mask)
+        return index[np.argsort(order[index], kind="stable")].astype(np.uint32)
+
+    edge = qm.QUANTA
+    return qm.Edges(along(u == 0, v), along(v == 0, u), along(u == edge, v), along(v == edge, u))
+
+
+def first_use_order(triangles: np.ndarray) -> np.ndarray:
+    vertices, first = np.unique(triangles.ravel(), return_index=True)
+    return vertices[np.argsort(first)]
+
+
 def make_mesh(vertices: int, triangles: int, seed: int, normals: bool = True) -> qm.QuantizedMesh:
     rng = np.random.default_rng(seed)
     raw = rng.integers(0, vertices, (triangles, 3))
-    order = qm.first_use_order(raw)
+    order = first_use_order(raw)
     number = np.zeros(vertices, dtype=np.uint32)
     number[order] = np.arange(len(order))
     n = len(order)
     u, v, h = rng.integers(0, qm.QUANTA + 1, (3, n)).astype(np.uint16)
     u[: n // 3], v[n // 4 : n // 2] = 0, qm.QUANTA
     oct_normals = rng.integers(0, 256, (n, 2)).astype(np.uint8) if normals else None
-    return qm.QuantizedMesh(HEADER, u, v, h, number[raw], qm.edges_of(u, v), oct_normals)
+    return qm.QuantizedMesh(HEADER, u, v, h, number[raw], edges_of(u, v), oct_normals)
 
 
 def assert_same(a: qm.QuantizedMesh, b: qm.QuantizedMesh) -> None:
@@ -79,7 +93,7 @@ def test_more_than_65536_vertices_take_aligned_32_bit_indices() -> None:
     triangles = np.arange(n - n % 3, dtype=np.uint32).reshape(-1, 3)
     count = triangles.size
     u = (np.arange(count) % (qm.QUANTA + 1)).astype(np.uint16)
-    mesh = qm.QuantizedMesh(HEADER, u, u, u, triangles, qm.edges_of(u, u))
+    mesh = qm.QuantizedMesh(HEADER, u, u, u, triangles, edges_of(u, u))
     data = qm.encode(mesh)
     start = qm.HEADER.size + 4 + 6 * count
     assert count % 2 == 1, "the case needs padding"
@@ -92,7 +106,7 @@ def test_vertices_out_of_their_turn_are_refused() -> None:
     u = np.zeros(3, dtype=np.uint16)
     triangles = np.array([[0, 2, 1]], dtype=np.uint32)
     with pytest.raises(FormatError, match="number them by first use"):
-        qm.encode(qm.QuantizedMesh(HEADER, u, u, u, triangles, qm.edges_of(u, u)))
+        qm.encode(qm.QuantizedMesh(HEADER, u, u, u, triangles, edges_of(u, u)))
 
 
 def test_every_truncation_is_a_format_error() -> None:

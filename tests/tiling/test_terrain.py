@@ -468,7 +468,6 @@ def test_scattered_sheets_get_tiles_where_they_are_and_nowhere_else(tmp_path: Pa
     assert broken_laws(store) == []
     whole = existing((source.extent,), info.max_level).mask.sum()
     assert info.metadata["tiles_per_level"][str(info.max_level)] < whole / 10
-    assert TerrainTiler().count_tiles(source) == info.tiles
 
 
 class _StopAfter(SilentProgress):

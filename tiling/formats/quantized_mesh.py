@@ -98,40 +98,6 @@ class QuantizedMesh:
         return low + self.h.astype(np.float64) / QUANTA * (high - low)
 
 
-def edges_of(u: NDArray[np.uint16], v: NDArray[np.uint16]) -> Edges:
-    """Find the edge vertices of a mesh.
-
-    Args:
-        u: (N,) uint16 along longitude.
-        v: (N,) uint16 along latitude.
-
-    Returns:
-        the indices of the vertices on each edge, sorted along it.
-    """
-
-    def along(mask: NDArray[np.bool_], order: NDArray[np.uint16]) -> NDArray[np.uint32]:
-        index = np.flatnonzero(mask)
-        return index[np.argsort(order[index], kind="stable")].astype(np.uint32)
-
-    return Edges(along(u == 0, v), along(v == 0, u), along(u == QUANTA, v), along(v == QUANTA, u))
-
-
-def first_use_order(triangles: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Return the vertices in the order in which the triangles first use them.
-
-    The high-water-mark encoding needs vertices numbered that way.
-
-    Args:
-        triangles: (T, 3) vertex indices.
-
-    Returns:
-        (M,) int64: new number -> old index.
-    """
-    flat = np.asarray(triangles, dtype=np.int64).ravel()
-    vertices, first = np.unique(flat, return_index=True)
-    return vertices[np.argsort(first)]
-
-
 def encode(mesh: QuantizedMesh) -> bytes:
     """Return the bytes of a tile.
 

@@ -95,10 +95,6 @@ class TerrainTiler:
         levels = self.levels(source)
         return tuple(k for k in levels if self.bake is None or k <= max(self.bake, levels[0]))
 
-    def count_tiles(self, source: TerrainSource) -> int:
-        """Return how many tiles a run over `source` would make."""
-        return sum(int(existing(source.coverage, level).mask.sum()) for level in self.baked(source))
-
     def run(self, source: TerrainSource, run: Run) -> TilesetInfo:
         """Build every tile and ``layer.json``.
 

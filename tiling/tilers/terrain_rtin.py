@@ -121,7 +121,9 @@ def _bound(fine, flat, x0, y0, cells, tolerances, bounds):  # type: ignore[no-un
             begin = first + ((scale - (first + x0)) & (2 * scale - 1))
             for x in range(begin, last_x + 1, 2 * scale):
                 at = y * columns + x
-                rising = ((x + x0 - scale) // (2 * scale) + (y + y0 - scale) // (2 * scale)) & 1 == 0
+                rising = (
+                    (x + x0 - scale) // (2 * scale) + (y + y0 - scale) // (2 * scale)
+                ) & 1 == 0
                 across = up + scale if rising else up - scale
                 height = np.int64(flat[at])
                 ends = decoded(np.int64(flat[at - across])) + decoded(np.int64(flat[at + across]))

@@ -178,9 +178,7 @@ def specify(source: TerrainSource, levels: Sequence[int]) -> TerrainSpec:
     for level in levels:
         step = math.ldexp(180.0, -level) / chosen[level][0]
         # Levels that lie on the same nodes are quantised alike.
-        ranges.append(
-            ranges[-1] if step == before else _height_range(source.extent, areas, level)
-        )
+        ranges.append(ranges[-1] if step == before else _height_range(source.extent, areas, level))
         before = step
     cells, tolerances = zip(*(chosen[level] for level in levels), strict=True)
     return TerrainSpec(tuple(levels), areas, cells, tolerances, tuple(ranges))
