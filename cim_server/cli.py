@@ -34,7 +34,7 @@ from ingest.report import Report
 from ingest.run import IngestFailed, Resources, ingest, update
 from ingest.workspace import Workspace
 from styles import load_style
-from tiling.errors import CimError, ConfigError, NotFound
+from tiling.errors import CimError, ConfigError, Conflict, NotFound
 
 app = typer.Typer(
     name="cim",
@@ -335,6 +335,13 @@ def delete_command(
         item = catalog.item(id)
         if not yes and sys.stdin.isatty():
             typer.confirm(f"delete {item.id} ({item.title}) and all its versions?", abort=True)
+        from ingest.terrain_parent import children
+
+        if found := children(catalog, id):
+            raise Conflict(
+                f"{id!r} surrounds {', '.join(found)} (--parent): ingest these again without it, "
+                "or delete them first"
+            )
         orphans: list[StoreRef] = catalog.delete(id)
     freed = workspace.remove_stores(orphans)
     if as_json:

@@ -50,6 +50,10 @@ _DECLARED: dict[str, Any] = {
         typer.Option(help="Terrain tiles made at once: all, none or down to a level."),
     ],
     "terrain": TextOption,
+    "parent": Annotated[
+        str | None,
+        typer.Option(help="Terrain asset that surrounds this terrain, and fills it up."),
+    ],
     "place": TextOption,
     "up": TextOption,
     "compress": Annotated[

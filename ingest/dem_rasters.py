@@ -87,7 +87,7 @@ def make_stack(
         cleaning: what is done to pixels.
         progress: counts windows.
         findings: receives what was noticed, repaired and left void.
-        base: a stack under them all, of an asset that is updated.
+        base: a stack under them all: of an asset that is updated, or of a parent.
 
     Raises:
         NothingToTile: every pixel of every sheet is nodata.
@@ -119,7 +119,7 @@ def make_stack(
             source=groups[0].placed[0].sheet.name,
             remedy="check the export that made it, and the nodata value it declares",
         )
-    stack = DemStack([*layers, *lower])
+    stack = DemStack([*layers, *lower], beneath=0 if base is None else base.beneath)
     _report_voids(stack, findings)
     _report_seams(stack, findings)
     return stack

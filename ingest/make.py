@@ -30,6 +30,7 @@ from tiling.tilers.base import Progress, Run, TilesetInfo
 if TYPE_CHECKING:
     from ingest.mosaic_assets import Known
     from ingest.prepare import Prepared, ResolveHeights, SortKeys
+    from ingest.terrain_parent import Parent
     from tiling.batches import FeatureBatch
 
 
@@ -47,6 +48,7 @@ class Making:
             once, as an uninterrupted one does.
         root: the data folder.
         known_sheets: see `ingest.mosaic_assets.known_sheets`.
+        parent: the terrain that surrounds a terrain, if one was named.
     """
 
     plan: Plan
@@ -60,6 +62,7 @@ class Making:
     seen: Findings = field(default_factory=Findings)
     root: Path = Path()
     known_sheets: Known = field(default_factory=dict)
+    parent: Parent | None = None
 
     def run(self, writer: Any) -> Run:
         """Return a tiler's run that writes into `writer`."""
@@ -173,10 +176,12 @@ def make_terrain(making: Making) -> Made:
     plan, options = making.plan, making.plan.options
     vertical = plan.refs[0].vertical
     assert vertical is not None  # the plan refuses a terrain without
+    parent = making.parent
     tiler = TerrainTiler(
         bake=options.bake_level(),
         name=plan.title,
         attribution=options.attribution,
+        parent_url="" if parent is None else parent.url,
         **_given(min_level=options.min_zoom, max_level=options.max_zoom),
     )
     cleaning = Cleaning(
@@ -186,7 +191,12 @@ def make_terrain(making: Making) -> Made:
     # Tiles come from what is stored, so that those made later from the store are the same.
     with making.report.step("cog"):
         stack = make_stack(
-            plan.groups, making.folder, cleaning, making.progress, making.report.findings
+            plan.groups,
+            making.folder,
+            cleaning,
+            making.progress,
+            making.report.findings,
+            None if parent is None else parent.surface,
         )
     writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
     try:
@@ -201,8 +211,8 @@ def make_terrain(making: Making) -> Made:
         making.progress.begin("check")
         findings, _ = check_terrain_archive(tiles.path, making.executor, making.progress.advance)
     _judge(making, findings)
-    data = [("data", file_store(Path(layer.path), "cog")) for layer in stack.layers]
-    return Made((("tiles", tiles), *data), info)
+    data = [("data", file_store(Path(layer.path), "cog")) for layer in stack.own]
+    return Made((("tiles", tiles), *data), info, () if parent is None else parent.stores)
 
 
 def make_imagery(making: Making) -> Made:

@@ -252,9 +252,11 @@ def _ingest(
     if plan.refusal is not None:
         raise plan.refusal
     catalog.collection(plan.collection)
+    if options.parent is not None and plan.kind != "terrain":
+        raise ConfigError(f"--parent is for terrains, the sources make an asset of {plan.kind}")
     previous = _previous(catalog, options.id, plan)
     with report.step("fingerprint"):
-        key = job_key(plan, catalog, resources)
+        key = job_key(plan, workspace, catalog, resources)
     if previous is not None and previous.job == key:
         workspace.drop_job(key)
         report.result = _result(plan.kind, previous, unchanged=True)
@@ -267,6 +269,11 @@ def _ingest(
             making = _making(
                 plan, workspace, catalog, folder, resources, workers, executor, progress, report
             )
+            if plan.options.parent is not None:
+                from ingest.terrain_parent import open_parent
+
+                parent = open_parent(workspace, catalog, options.id, plan.options.parent)
+                making = replace(making, parent=parent)
             if plan.kind == "imagery":
                 from ingest.mosaic_assets import known_sheets
 
@@ -299,7 +306,7 @@ def _previous(catalog: Catalog, item_id: str, plan: Plan) -> Version | None:
     return catalog.version(item_id) if item.current is not None else None
 
 
-def job_key(plan: Plan, catalog: Catalog, resources: Resources) -> str:
+def job_key(plan: Plan, workspace: Workspace, catalog: Catalog, resources: Resources) -> str:
     """Return the name of the job: equal input, options and software give equal keys."""
     declared = plan.options.to_json()
     declared["sources"] = [info.fingerprint() for info in plan.sources]
@@ -308,6 +315,11 @@ def job_key(plan: Plan, catalog: Catalog, resources: Resources) -> str:
 
         stores = terrain_data(catalog, plan.options.terrain)
         declared["terrain"] = [store.sha256 for store in stores]
+    if plan.options.parent is not None:
+        from ingest.terrain_parent import open_parent
+
+        parent = open_parent(workspace, catalog, plan.options.id, plan.options.parent)
+        declared["parent"] = [store.sha256 for store in parent.stores]
     if plan.kind == "buildings":
         declared["height_rule"] = repr(resources.height_rule)
     grids = {ref.vertical.grid for ref in plan.refs if ref.vertical and ref.vertical.grid}

@@ -43,7 +43,7 @@ MAX_RASTERS = 200
 # What an update does not know of the whole any more.
 _STALE = ("vertices_per_level", "triangles_per_level", "rmse_m", "void_share", "update")
 # Said once, of the whole asset: an update keeps them.
-_FIXED = ("kind", "min_zoom", "bake", "order")
+_FIXED = ("kind", "min_zoom", "bake", "order", "parent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,12 +50,17 @@ class DemStack:
     Args:
         layers: in order of priority, at least one.
         cache_nbytes: the most that decoded blocks may take in a process.
+        beneath: how many of them, the last, only fill what the others leave void around them: the
+            terrain is not there for their sake, and is no larger and no finer because of them.
     """
 
-    def __init__(self, layers: Sequence[DemLayer], cache_nbytes: int = CACHE_NBYTES) -> None:
+    def __init__(
+        self, layers: Sequence[DemLayer], cache_nbytes: int = CACHE_NBYTES, beneath: int = 0
+    ) -> None:
         if not layers:
             raise ValueError("a stack has at least one layer")
         self.layers = tuple(layers)
+        self.beneath = beneath
         self._cache_nbytes = cache_nbytes
         self._boxes = [layer.box for layer in self.layers]
         self.feathers_m = tuple(_feathers(self.layers, self._boxes))
@@ -63,10 +68,10 @@ class DemStack:
         self._coverage: tuple[Region, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"layers": self.layers, "nbytes": self._cache_nbytes}
+        return {"layers": self.layers, "nbytes": self._cache_nbytes, "beneath": self.beneath}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["layers"], state["nbytes"])  # type: ignore[misc]
+        self.__init__(state["layers"], state["nbytes"], state["beneath"])  # type: ignore[misc]
 
     @property
     def ref(self) -> SpatialRef:
@@ -74,24 +79,33 @@ class DemStack:
         return TILE_REF
 
     @property
+    def own(self) -> tuple[DemLayer, ...]:
+        """The layers that are not beneath the others."""
+        return self.layers[: len(self.layers) - self.beneath]
+
+    @property
     def coverage(self) -> tuple[Region, ...]:
         """The places of the sheets and the range of ellipsoidal heights of their layers."""
         if self._coverage is None:
-            self._coverage = tuple(r for layer in self.layers for r in layer.regions())
+            self._coverage = tuple(r for layer in self.own for r in layer.regions())
         return self._coverage
 
     @property
     def extent(self) -> Region:
-        """The place of everything, and its range of ellipsoidal heights."""
+        """The place of everything, and the range of ellipsoidal heights found there."""
         whole = self.coverage[0]
         for region in self.coverage[1:]:
             whole = whole.union(region)
-        return whole
+        low, high = whole.min_height_m, whole.max_height_m
+        for layer in self.layers[len(self.own) :]:
+            for region in layer.regions():
+                low, high = min(low, region.min_height_m), max(high, region.max_height_m)
+        return Region(*whole[:4], low, high)
 
     @property
     def resolution_deg(self) -> float:
         """The shorter side of the finest pixel, degrees."""
-        return min(layer.resolution_deg for layer in self.layers)
+        return min(layer.resolution_deg for layer in self.own)
 
     def close(self) -> None:
         """Close files and forget blocks; asking again opens them again."""
@@ -99,7 +113,8 @@ class DemStack:
 
     def to_json(self) -> dict[str, Any]:
         """Return the stack without the paths of its rasters."""
-        return {"layers": [layer.to_json() for layer in self.layers]}
+        layers: dict[str, Any] = {"layers": [layer.to_json() for layer in self.layers]}
+        return {**layers, "beneath": self.beneath} if self.beneath else layers
 
     @classmethod
     def from_json(
@@ -112,9 +127,10 @@ class DemStack:
             data: the JSON object, or one that holds it as ``dem``.
             cache_nbytes: see the class.
         """
-        layers = data.get("dem", data)["layers"]
-        made = [DemLayer.from_json(p, each) for p, each in zip(paths, layers, strict=True)]
-        return cls(made, cache_nbytes)
+        kept = data.get("dem", data)
+        layers = zip(paths, kept["layers"], strict=True)
+        made = [DemLayer.from_json(path, each) for path, each in layers]
+        return cls(made, cache_nbytes, kept.get("beneath", 0))
 
     def heights(self, lattice: Lattice) -> Array:
         """Return the ellipsoidal heights of the nodes of a lattice; see the class.

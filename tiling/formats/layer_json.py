@@ -30,6 +30,7 @@ def layer_json(
     name: str = "",
     description: str = "",
     attribution: str = "",
+    parent_url: str = "",
 ) -> dict[str, Any]:
     """Return the description of a terrain tileset.
 
@@ -37,7 +38,10 @@ def layer_json(
         available: per level, from level 0, the rectangles of tiles that exist (see `rectangles`).
         bounds: area of the data, degrees.
         name, description, attribution: texts for people; attribution is shown by the viewer.
+        parent_url: of the folder of another terrain, relative to this one's: viewers take from
+            there the tiles that this one lacks. Both have the same projection and scheme.
     """
+    parent = {"parentUrl": parent_url} if parent_url else {}
     return {
         "tilejson": "2.1.0",
         "name": name,
@@ -53,6 +57,7 @@ def layer_json(
         "minzoom": 0,
         "maxzoom": len(available) - 1,
         "available": [list(level) for level in available],
+        **parent,
     }
 
 

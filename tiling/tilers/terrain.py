@@ -62,7 +62,7 @@ class TerrainTiler:
         max_level: deepest level; None chooses it from the resolution of the source.
         bake: deepest level whose tiles a run makes, the roots always; deeper ones are left to
             `build_tile`. None makes all.
-        name, attribution: texts of ``layer.json``.
+        name, attribution, parent_url: see `layer_json.layer_json`.
     """
 
     min_level: int = 0
@@ -70,6 +70,7 @@ class TerrainTiler:
     bake: int | None = None
     name: str = ""
     attribution: str = ""
+    parent_url: str = ""
 
     @property
     def requirements(self) -> Requirements:
@@ -125,6 +126,7 @@ class TerrainTiler:
             source.extent,
             name=self.name,
             attribution=self.attribution,
+            parent_url=self.parent_url,
         )
         return json.dumps(content, ensure_ascii=False, indent=1).encode()
 
