@@ -146,16 +146,17 @@ def ingest_command(
 ) -> None:
     """Read, check, tile and publish sources as one asset; the same command resumes or updates."""
     resources = _resources(memory, workers, executor)
-    from ingest.update import Deletions
-
-    deletions = Deletions((*(delete or ()), *_keys(delete_file)), delete_area)
-    if deletions and not update_only:
+    keys = (*(delete or ()), *_keys(delete_file))
+    if (keys or delete_area) and not update_only:
         raise ConfigError("--delete, --delete-file and --delete-area go with --update")
     if update_only:
         wanted = given(declared)
         if "id" not in wanted:
             raise ConfigError("--update needs --id: the asset to change")
         workspace = _existing(data)
+        from ingest.update import Deletions
+
+        deletions = Deletions(keys, delete_area)
         with ConsoleProgress(wanted["id"]) as progress:
             run = partial(update, wanted, deletions, workspace, resources, progress)
             made = _reported(report, run)

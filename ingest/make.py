@@ -169,7 +169,8 @@ def make_vector(making: Making) -> Made:
 
 def make_terrain(making: Making) -> Made:
     """Any stack of DEMs to COGs in order of priority, and quantized-mesh tiles in a 3TZ."""
-    from ingest.dem_rasters import DEFAULT_FILL_PIXELS, Cleaning, make_stack
+    from ingest.dem_pixels import DEFAULT_FILL_PIXELS, Cleaning
+    from ingest.dem_rasters import make_stack
     from tiling.tilers.terrain import TerrainTiler
     from tiling.validate.terrain import check_terrain_archive
 
@@ -188,20 +189,15 @@ def make_terrain(making: Making) -> Made:
         DEFAULT_FILL_PIXELS if options.fill_voids is None else options.fill_voids,
         bool(options.despike),
     )
-    # Tiles come from what is stored, so that those made later from the store are the same.
-    with making.report.step("cog"):
-        stack = make_stack(
-            plan.groups,
-            making.folder,
-            cleaning,
-            making.progress,
-            making.report.findings,
-            None if parent is None else parent.surface,
-        )
     writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
+    run = making.run(writer)
     try:
+        # Tiles come from what is stored, so that those made later from the store are the same.
+        with making.report.step("cog"):
+            surface = None if parent is None else parent.surface
+            stack = make_stack(plan.groups, cleaning, run, surface)
         with making.report.step("tile"):
-            info = tiler.run(stack, making.run(writer))
+            info = tiler.run(stack, run)
             tiles = writer.commit()
     finally:
         writer.abort()

@@ -19,7 +19,8 @@ from typing import Any
 
 from catalog.database import Catalog
 from catalog.records import Item, NewVersion, StoreRef, Version
-from ingest.dem_rasters import DEFAULT_FILL_PIXELS, Cleaning, make_stack
+from ingest.dem_pixels import DEFAULT_FILL_PIXELS, Cleaning
+from ingest.dem_rasters import make_stack
 from ingest.executors import default_workers, open_executor
 from ingest.manifest import IngestOptions
 from ingest.plan import Plan, make_plan
@@ -188,7 +189,7 @@ def _make(
         bool(options.despike),
     )
     with report.step("cog"):
-        stack = make_stack(plan.groups, run.scratch, cleaning, job.progress, report.findings, lower)
+        stack = make_stack(plan.groups, cleaning, run, lower)
     new = len(stack.layers) - len(lower.layers)
     if len(stack.layers) > MAX_RASTERS:
         raise Conflict(

@@ -14,9 +14,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio import Affine
 
-from ingest import dem_rasters
+from ingest import dem_pixels, dem_rasters
 from ingest.dem_groups import DemGroup
-from ingest.dem_rasters import Cleaning, make_stack
+from ingest.dem_pixels import Cleaning
+from ingest.dem_rasters import make_stack
 from ingest.manifest import IngestOptions, merge_options, read_manifest
 from ingest.plan import Plan, make_plan
 from tests.commands import Command
@@ -30,7 +31,9 @@ from tiling.errors import (
     SourceUnreadable,
 )
 from tiling.findings import Findings
-from tiling.tilers.base import SilentProgress
+from tiling.stores.directory import DirectoryWriter
+from tiling.tilers.base import Run, SilentProgress
+from tiling.tilers.pipeline import SerialExecutor
 
 Array = NDArray[Any]
 BAD = Path(__file__).parent.parent / "data" / "bad" / "raster"
@@ -82,7 +85,9 @@ def stack(
 ) -> tuple[DemStack, Findings]:
     findings = Findings()
     folder.mkdir(exist_ok=True)
-    return make_stack(groups, folder, cleaning, SilentProgress(), findings), findings
+    unused = DirectoryWriter(folder.with_name(f"{folder.name}-tiles"))
+    run = Run(unused, folder, SerialExecutor(), 1, 1 << 30, SilentProgress(), findings)
+    return make_stack(groups, cleaning, run), findings
 
 
 def at(source: DemStack, lon: float, lat: float) -> float:
@@ -274,11 +279,15 @@ def test_windows_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     groups = plan(sheet(tmp_path / "a.tif", z, nodata=np.nan)).groups
     cleaning = Cleaning(5, True)
     stored = []
-    for name, pixels in (("一", 1 << 24), ("二", 512 * 512)):
-        monkeypatch.setattr(dem_rasters, "_WINDOW_PIXELS", pixels)
+    for name, rows, columns, chunk in (("一", 2048, 4096, 4096), ("二", 512, 512, 512)):
+        monkeypatch.setattr(dem_pixels, "BAND_ROWS", rows)
+        monkeypatch.setattr(dem_pixels, "BAND_COLUMNS", columns)
+        monkeypatch.setattr(dem_pixels, "CHUNK_COLUMNS", chunk)
         source, _ = stack(tmp_path / name, groups, cleaning)
         with rasterio.open(source.layers[0].path) as cog:
-            stored.append(cog.read(1).tobytes())
+            stored.append([cog.read(1).tobytes()])
+        with rasterio.open(source.layers[0].path, overview_level=1) as cog:
+            stored[-1].append(cog.read(1).tobytes())
     assert stored[0] == stored[1]
 
 
@@ -289,16 +298,16 @@ def test_what_is_finished_is_not_made_again(
     coarse = sheet(tmp_path / "b.tif", flat(2), 112.9, 32.1, 0.01)
     groups = plan(fine, coarse).groups
     whole, expected = stack(tmp_path / "whole", groups)
-    real = dem_rasters.finish
+    real = dem_rasters.CogWriter
     calls: list[Path] = []
 
-    def killed(source: Any, part: Path, *rest: Any) -> None:
+    def killed(image: Any, part: Path) -> Any:
         calls.append(part)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        real(source, part, *rest)
+        return real(image, part)
 
-    monkeypatch.setattr(dem_rasters, "finish", killed)
+    monkeypatch.setattr(dem_rasters, "CogWriter", killed)
     with pytest.raises(KeyboardInterrupt):
         stack(tmp_path / "job", groups)
     again, findings = stack(tmp_path / "job", groups)

@@ -21,13 +21,14 @@ from typing import Any, BinaryIO, ParamSpec, TypeVar
 import deflate
 
 from tiling.errors import TilingError
-from tiling.findings import Finding
-from tiling.stores.base import Encoding, PutTile
+from tiling.findings import Finding, Findings
+from tiling.stores.base import Encoding
 from tiling.tilers.base import Progress, Run
 
 U = TypeVar("U")
 T = TypeVar("T")
 P = ParamSpec("P")
+Put = Callable[[str, bytes, Encoding], None]
 
 _RECORD = struct.Struct("<HBQ")  # length of key, encoding, length of data
 _ENCODINGS: tuple[Encoding, ...] = (None, "gzip")
@@ -83,18 +84,32 @@ def build_units(
     Raises:
         Cancelled: asked to stop; finished parts stay and are used by the next run.
     """
+    paths = build_parts(name, units, build, run, name)
+    return [pour(path, run.writer.put, run.findings) for path in paths]
+
+
+def build_parts(
+    name: str,
+    units: Sequence[U],
+    build: Callable[[U], UnitResult],
+    run: Run,
+    step: str,
+) -> list[Path]:
+    """Build every unit and return the files of their tiles, in order; see `build_units`.
+
+    Args:
+        name: of the folder of the parts.
+        step: names the progress bar.
+    """
     folder = run.scratch / name
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{i:06d}.part" for i in range(len(units))]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
-    run.progress.begin(name, len(units))
+    run.progress.begin(step, len(units))
     run.progress.advance(len(units) - len(missing))
     jobs = ((_build_part, (build, units[i], paths[i])) for i in missing)
     drain(jobs, run.executor, run.workers * 2, run.progress)
-    facts = []
-    for path in paths:
-        facts.append(_pour(path, run.writer, run))
-    return facts
+    return paths
 
 
 def drain(
@@ -151,12 +166,19 @@ def _build_part(build: Callable[[U], UnitResult], unit: U, path: Path) -> None:
     partial.rename(path)
 
 
-def _pour(path: Path, writer: PutTile, run: Run) -> dict[str, Any]:
+def pour(path: Path, put: Put, findings: Findings) -> dict[str, Any]:
+    """Hand on the tiles of a finished part, and return its facts.
+
+    Args:
+        path: the part.
+        put: takes key, bytes and encoding of each tile.
+        findings: receives those of the unit.
+    """
     with path.open("rb") as file:
         for tile in _read_records(file):
-            writer.put(tile.key, tile.data, tile.encoding)
+            put(tile.key, tile.data, tile.encoding)
         tail = json.loads(file.read())
-    run.findings.merge(Finding.from_json(f) for f in tail["findings"])
+    findings.merge(Finding.from_json(f) for f in tail["findings"])
     facts: dict[str, Any] = tail["facts"]
     return facts
 

@@ -111,7 +111,9 @@ class TerrainTiler:
         Raises:
             Cancelled: asked to stop.
         """
-        spec, baked = specify(source, self.levels(source)), self.baked(source)
+        # A worker looks at pixels: this process compiles nothing and keeps no blocks.
+        spec = run.executor.submit(specify, source, self.levels(source)).result()
+        baked = self.baked(source)
         units = [unit for band in _bands(spec, baked) for unit in _units(spec, band)]
         facts = build_units("terrain", units, partial(_build, source, spec), run)
         layer = self._layer_json(source, spec, baked)
