@@ -20,11 +20,13 @@ READERS: tuple[tuple[str, str], ...] = (
     ("geoparquet", "GeoParquetReader"),
     ("tileset", "TilesetReader"),
     ("las", "LasReader"),
+    ("ply", "PlyReader"),
     ("model", "ModelReader"),
     ("cityjson", "CityJsonReader"),
     ("citygml", "CityGmlReader"),
     ("vector", "VectorReader"),
     ("raster", "RasterReader"),
+    ("xyz", "XyzReader"),
 )
 # What lies beside the files of `ingest.readers.sheets.SUFFIXES` and is nothing by itself.
 _BESIDE_RASTERS = {".tfw", ".hdr", ".prj", ".aux", ".xml", ".ovr", ".msk", ".rrd", ".ige", ".md"}
@@ -32,8 +34,8 @@ _BESIDE_RASTERS = {".tfw", ".hdr", ".prj", ".aux", ".xml", ".ovr", ".msk", ".rrd
 _REMEDY = (
     "readable are Shapefile (give the .shp), GeoPackage, GeoJSON, FlatGeobuf, FileGDB, DXF, CSV, "
     "GeoParquet, ZIP archives of these, 3D Tiles (a folder with tileset.json, or .3tz), OBJ and "
-    "glTF models, LAS, LAZ and COPC, CityJSON (.city.json, .city.jsonl), CityGML, and the rasters "
-    "GDAL knows"
+    "glTF models, LAS, LAZ, COPC, PLY and rows of points as text, CityJSON (.city.json, "
+    ".city.jsonl), CityGML, and the rasters GDAL knows"
 )
 
 
@@ -59,6 +61,11 @@ def open_source(path: str | Path, options: ReadOptions | None = None) -> SourceR
         raise SourceUnreadable(
             "there is no such file or folder", source=source, remedy="check the path"
         )
+    if options is not None and options.points.columns:
+        # Who names the columns of a text says that its rows are points.
+        from ingest.readers.xyz import XyzReader
+
+        return XyzReader(source, options)
     if _plainly_raster(source):
         from ingest.readers.raster import RasterReader
 

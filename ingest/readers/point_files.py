@@ -33,6 +33,7 @@ from ingest.readers.point_chunks import (
     PointChunk,
     PointColumn,
     PointFacts,
+    PointOptions,
 )
 from ingest.readers.points import common_columns, read_chunk
 from tiling.batches import FeatureBatch
@@ -125,6 +126,10 @@ class PointFilesReader:
         """
         raise TypeError(f"{type(self).__name__} does not cut files")
 
+    def endings(self) -> tuple[str, ...]:
+        """Return what files of a folder are named."""
+        return self.suffixes
+
     @classmethod
     def sniff(cls, path: Path) -> bool:
         """Say whether this is a file of the family, or a folder that holds one."""
@@ -142,7 +147,14 @@ class PointFilesReader:
         paths = [self.path]
         if self.path.is_dir():
             found = self.path.rglob("*")
-            paths = sorted(p for p in found if p.suffix.lower() in self.suffixes and p.is_file())
+            endings = self.endings()
+            paths = sorted(p for p in found if p.suffix.lower() in endings and p.is_file())
+            if not paths:
+                raise NothingToTile(
+                    f"the folder holds no file that ends in {', '.join(endings)}",
+                    source=self.path,
+                    remedy="name the files, or the folder they lie in",
+                )
         described = [self._framed(self.describe(path, self.findings)) for path in paths]
         empty = [file.path.name for file in described if not file.count]
         if len(described) > 1:
@@ -156,7 +168,7 @@ class PointFilesReader:
         if len(unplaced) < len(described):
             message = "files state no coordinate reference system, others do"
             self.findings.add("crs-missing", "warning", message, len(unplaced), unplaced)
-        return tuple(self._measured(file) for file in described)
+        return tuple(described)
 
     def _framed(self, file: PointFile) -> PointFile:
         """Decide a file's frame: what is declared wins over what it states."""
@@ -219,17 +231,20 @@ class PointFilesReader:
             return ref.with_vertical(parse_vertical(self.options.assume_vertical))
         return ref
 
-    def _measured(self, file: PointFile) -> PointFile:
-        """Find the bounds of a file whose header does not state them, by reading its points."""
+    def _bounds_of(self, file: PointFile) -> Bounds | None:
+        """Return a file's bounds, in its own units; measured where its header states none."""
         if file.bounds is not None or not file.count:
-            return file
-        plain = replace(file, frame=None)
-        low, high = np.full(3, np.inf), np.full(3, -np.inf)
-        for chunk in self._chunks_of(plain, CHUNK_POINTS, ()):
-            xyz = read_chunk(chunk, ()).xyz
-            low, high = np.minimum(low, xyz.min(axis=0)), np.maximum(high, xyz.max(axis=0))
-        bounds = (*low.tolist(), *high.tolist())
-        return replace(file, bounds=bounds)
+            return file.bounds
+        state = file.path.stat()
+        key = (file.path, state.st_size, state.st_mtime_ns, self.options.points)
+        if key not in _MEASURED:
+            low, high = np.full(3, np.inf), np.full(3, -np.inf)
+            for chunk in self._chunks_of(replace(file, frame=None), CHUNK_POINTS, ()):
+                xyz = read_chunk(chunk, ()).xyz
+                low = np.minimum(low, xyz.min(axis=0, initial=np.inf))
+                high = np.maximum(high, xyz.max(axis=0, initial=-np.inf))
+            _MEASURED[key] = (*low.tolist(), *high.tolist())
+        return _MEASURED[key]
 
     @property
     def columns(self) -> tuple[PointColumn, ...]:
@@ -355,7 +370,7 @@ class PointFilesReader:
         """Return the bounds of all files in the frame of the first."""
         boxes = []
         for file in self.files:
-            box = file.bounds
+            box = self._bounds_of(file)
             if box is not None:
                 frame = file.frame or _UNKNOWN
                 box = _geodetic(box) if frame.geocentric else _in_metres(box, frame)
@@ -399,6 +414,8 @@ class PointFilesReader:
         self.close()
 
 
+# Bounds of files whose headers state none: a plan looks at a source more than once.
+_MEASURED: dict[tuple[Path, int, int, PointOptions], Bounds] = {}
 # The Earth's surface, with room for the deepest trench and the highest flight.
 _LEAST_RADIUS_M, _MOST_RADIUS_M = 6.34e6, 6.41e6
 # Stands in where coordinates are only measured, never placed.

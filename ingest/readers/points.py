@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.readers.las_points import decode_las
+from ingest.readers.ply_points import decode_ply
 from ingest.readers.point_chunks import PointChunk, PointColumn
+from ingest.readers.xyz_points import decode_text
 from tiling.batches import PointBatch
 from tiling.ellipsoid import ecef_to_geodetic
 from tiling.findings import Finding, Findings, Severity
@@ -25,7 +27,7 @@ Decoder: TypeAlias = Callable[
 ]
 
 # One decoder of each family; a chunk names its own.
-DECODERS: dict[str, Decoder] = {"las": decode_las}
+DECODERS: dict[str, Decoder] = {"las": decode_las, "ply": decode_ply, "xyz": decode_text}
 
 
 def read_chunk(chunk: PointChunk, columns: Sequence[str] | None = None) -> PointBatch:
