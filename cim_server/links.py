@@ -38,6 +38,7 @@ PATHS: Mapping[str, str] = {
     "raster-tiles": "/raster/{asset}/tiles/WebMercatorQuad/{z}/{x}/{y}.png",
     "raster-wmts": "/raster/{asset}/WMTSCapabilities.xml",
     "raster-wmts-tiles": "/raster/{asset}/tiles/{tms}/{z}/{x}/{y}.{ending}",
+    "raster-negotiated-tiles": "/raster/{asset}/tiles/{tms}/{z}/{x}/{y}",
     "wmts": "/wmts",
     "wmts-restful": "/wmts/1.0.0/WMTSCapabilities.xml",
     "terrain": "/terrain/{asset}",

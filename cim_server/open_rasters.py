@@ -156,6 +156,7 @@ class OpenRasters:
         self._lock = threading.Lock()
         self._free: OrderedDict[int, tuple[tuple[str, int], DatasetReader]] = OrderedDict()
         self._returned = 0
+        self._wanted: frozenset[str] | None = None
 
     def __len__(self) -> int:
         return len(self._free)
@@ -186,16 +187,28 @@ class OpenRasters:
     def _give(self, key: tuple[str, int], dataset: DatasetReader) -> None:
         with self._lock:
             self._returned += 1
-            self._free[self._returned] = key, dataset
             surplus = []
+            if self._wanted is None or key[0] in self._wanted:
+                self._free[self._returned] = key, dataset
+            else:
+                surplus.append(dataset)
             while len(self._free) > self._limit:
                 surplus.append(self._free.popitem(last=False)[1][1])
         for old in surplus:
             old.close()
 
-    def close(self) -> None:
-        """Close every handle that is not lent."""
+    def keep_only(self, paths: frozenset[str]) -> None:
+        """Close the handles of other files, and those that are lent when they come back.
+
+        A file that was deleted keeps its space on the disk as long as a handle is open.
+        """
         with self._lock:
-            free, self._free = self._free, OrderedDict()
-        for _, dataset in free.values():
+            self._wanted = paths
+            gone = [n for n, (key, _) in self._free.items() if key[0] not in paths]
+            closing = [self._free.pop(number)[1] for number in gone]
+        for dataset in closing:
             dataset.close()
+
+    def close(self) -> None:
+        """Close every handle, those that are lent when they come back."""
+        self.keep_only(frozenset())

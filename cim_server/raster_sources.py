@@ -53,6 +53,13 @@ class VersionRasters:
         """Return the one file that stands for the version: of a mosaic its overview."""
         return self.source(self.overview or next(iter(self.sheets.values())))
 
+    def finest(self) -> Path:
+        """Return the file with the smallest pixels; blocks on the index the first time."""
+        if self.index is None:
+            return next(iter(self.sheets.values()))
+        sheets = _index(str(self.index)).sheets
+        return self.sheets[min(sheets, key=lambda sheet: sheet.resolution_m).store]
+
     def under(self, scheme: Scheme, tile: TileCoord, size: int) -> tuple[RasterSource, ...]:
         """Return what shows a tile, first wins; blocks on the index the first time.
 

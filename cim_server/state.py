@@ -25,6 +25,7 @@ from catalog.records import Item, StoreRef, Version
 from cim_server.cache import OpenStores
 from cim_server.computed import ComputedTiles
 from cim_server.metrics import Metrics
+from cim_server.open_rasters import OpenRasters
 from cim_server.settings import Settings
 from cim_server.workers import WorkerPool
 from tiling.bounds import Region
@@ -135,6 +136,7 @@ class State:
         self.indexes = OpenIndexes(settings.data, settings.open_stores)
         self.workers = WorkerPool(settings.cpu_workers)
         self.computed = ComputedTiles(settings.tile_cache)
+        self.rasters = OpenRasters()
         self.refresh_error = ""
         self._catalogue_threads = anyio.CapacityLimiter(_CATALOGUE_THREADS)
 
@@ -154,6 +156,13 @@ class State:
         self.stores.keep_only(self.snapshot.digests())
         self.computed.keep_only(self.snapshot.digests())
         await self.in_catalogue_thread(self.indexes.keep_only, self.snapshot.digests())
+        rasters = frozenset(
+            str(self.path_of(ref))
+            for entry in self.snapshot.entries.values()
+            for ref in entry.stores
+            if ref.format == "cog"
+        )
+        await self.in_catalogue_thread(self.rasters.keep_only, rasters)
         return True
 
     async def follow(self) -> None:
@@ -219,6 +228,7 @@ class State:
     def close(self) -> None:
         """Close the stores and the catalogue; end the workers."""
         self.workers.close()
+        self.rasters.close()
         self.stores.close()
         self.indexes.close()
         self.catalog.close()

@@ -8,7 +8,8 @@ without end. Endpoints are plain functions, which FastAPI runs in the worker thr
 # No postponed annotations here: FastAPI resolves them at run time, and these name local functions.
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from morecantile import TileMatrixSet
@@ -55,6 +56,7 @@ LIMITS = {
 }
 MAX_LENGTHS = {"algorithm_params": 512, "color_formula": 256, "colormap": 16384, "expression": 256}
 _CRS_PARAMETERS = ("crs", "coord_crs", "dst_crs")
+_OF_TILEJSON = ("tilesize", "tile_format", "minzoom", "maxzoom")
 _EPSG = re.compile(r"EPSG:\d{4,6}", re.IGNORECASE)
 
 
@@ -111,6 +113,9 @@ class CatalogueTiler(TilerFactory):
 
     def tilesets(self) -> None:
         """Leave out the list of tilesets, whose HTML form loads scripts from a CDN."""
+
+    def tilejson(self) -> None:
+        """Leave it to `router`: rio-tiler knows one file, and a mosaic has finer sheets."""
 
 
 def _bands_of(expression: str) -> tuple[int, ...]:
@@ -198,6 +203,46 @@ def router(state: State) -> APIRouter:
         address = links("raster-wmts", asset=asset)
         body = capabilities(links, [layer], sets, address, request.url.query)
         return Response(body, media_type="application/xml")
+
+    @routes.get(
+        "/{tileMatrixSetId}/tilejson.json",
+        operation_id="raster.getTileJSON",
+        dependencies=[Depends(render)],
+    )
+    def tilejson(
+        request: Request,
+        asset: Annotated[str, Path(description="Id of an imagery or terrain asset.")],
+        tileMatrixSetId: Annotated[Literal["WebMercatorQuad", "CGCS2000Quad"], Path()],
+        version: Annotated[int | None, Query(ge=1)] = None,
+        tilesize: Annotated[
+            Literal["256", "512"], Query(description="Pixels along a tile's edge.")
+        ] = "512",
+        tile_format: Annotated[
+            Literal["png", "jpg", "jpeg", "webp"] | None,
+            Query(description="Left out: what the client accepts."),
+        ] = None,
+    ) -> dict[str, Any]:
+        """Describe the asset's tiles as TileJSON 3.0; levels are those of the WMTS."""
+        entry = state.entry(asset, "current" if version is None else str(version))
+        described = Layer.of(asset, rasters_of(state, entry))
+        left = [p for p in request.query_params.multi_items() if p[0] not in _OF_TILEJSON]
+        name = "raster-wmts-tiles" if tile_format else "raster-negotiated-tiles"
+        cell = {"tms": tileMatrixSetId, "z": "{z}", "x": "{x}", "y": "{y}"}
+        if tile_format:
+            cell["ending"] = tile_format
+        address = Links.of(request.scope)(name, asset=asset, **cell)
+        west, south, east, north = described.bounds[:4]
+        return {
+            "tilejson": "3.0.0",
+            "name": described.title,
+            "version": f"{entry.number}.0.0",
+            "scheme": "xyz",
+            "tiles": [f"{address}?{urlencode([*left, ('tilesize', tilesize)])}"],
+            "minzoom": 0,
+            "maxzoom": described.deepest(tileMatrixSetId),
+            "bounds": [west, south, east, north],
+            "center": [(west + east) / 2, (south + north) / 2, 0],
+        }
 
     tiler = CatalogueTiler(
         router=routes,

@@ -52,7 +52,6 @@ class RasterTiles:
     def __init__(self, state: State) -> None:
         self._state = state
         self._others: ASGIApp | None = None
-        self.rasters = OpenRasters()
 
     def routes(self, others: ASGIApp) -> list[BaseRoute]:
         """Return the one route.
@@ -132,7 +131,7 @@ class RasterTiles:
         async def make() -> StoredTile | None:
             look = Look.of(asked)
             made = await anyio.to_thread.run_sync(
-                _made, self.rasters, rasters, scheme, tile, size, look, formats
+                _made, self._state.rasters, rasters, scheme, tile, size, look, formats
             )
             return None if made is None else StoredTile(made[0], made[1], None, etag)
 
@@ -140,10 +139,6 @@ class RasterTiles:
         if found is None:
             raise NotFound(f"{entry.asset!r} does not reach tile {tile.level}/{tile.x}/{tile.y}")
         return Response(found.data, media_type=found.media_type, headers=sent)
-
-    def close(self) -> None:
-        """Close the files."""
-        self.rasters.close()
 
 
 def _made(

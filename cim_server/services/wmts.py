@@ -46,7 +46,7 @@ class Layer:
     @classmethod
     def of(cls, asset: str, rasters: VersionRasters) -> Layer:
         """Describe an asset; blocks on GDAL the first time."""
-        finest = raster_facts(str(next(iter(rasters.sheets.values()))))
+        finest = raster_facts(str(rasters.finest()))
         whole = raster_facts(str(rasters.whole().path))
         width = finest.bounds.east - finest.bounds.west
         return cls(asset, rasters.title, whole.bounds, width / finest.levels[0][0])

@@ -92,11 +92,10 @@ def test_far_out_the_image_is_small_in_its_place_and_of_its_colour(
     client: httpx.Client, grid: str
 ) -> None:
     document = client.get(f"/raster/image/{grid}/tilejson.json").json()
-    near = document["minzoom"]
+    assert document["minzoom"] == 0
     whole = pixels(client.get("/raster/image/preview.png"))
     share = []
     for zoom in (7, 6):  # the whole image lies in one tile of each grid
-        assert zoom < near
         image = pixels(client.get(tile_path("image", grid, zoom) + ".png"))
         shown = image[3] > 128
         share.append(shown.mean())
@@ -410,3 +409,16 @@ def test_sheets_of_a_mosaic_lie_in_order_and_far_out_the_overview_shows(
         far = pixels(client.get(tile_path(asset, "CGCS2000Quad", 7) + ".png"))
         assert set(np.unique(far[0, far[3] > 0])) == {colours[2]}
         assert client.get(f"/raster/{asset}/preview.png").status_code == 200
+
+
+def test_tilejson_and_wmts_agree_on_the_finest_level(client: httpx.Client) -> None:
+    names = {"w": "http://www.opengis.net/wmts/1.0", "o": "http://www.opengis.net/ows/1.1"}
+    document = ET.fromstring(client.get("/raster/image/WMTSCapabilities.xml").content)
+    for link in document.iterfind(".//w:TileMatrixSetLink", names):
+        grid = link.findtext("w:TileMatrixSet", "", names)
+        level = max(int(e.text or "") for e in link.iterfind(".//w:TileMatrix", names))
+        said = client.get(f"/raster/image/{grid}/tilejson.json").json()
+        assert said["maxzoom"] == level
+        tile = GRIDS[grid].tile(LON, LAT, level)
+        url = said["tiles"][0].format(z=level, x=tile.x, y=tile.y)
+        assert client.get(url).status_code == 200

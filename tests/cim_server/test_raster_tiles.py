@@ -299,3 +299,18 @@ def test_handles_are_bounded_and_come_back(tmp_path: Path) -> None:
     assert broken.closed, "a handle that failed is not lent again"
     rasters.close()
     assert len(rasters) == 0
+
+
+def test_handles_of_files_that_are_gone_are_closed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    kept, gone = (cog(tmp_path / name, "EPSG:4490", smooth(1)) for name in ("a", "b"))
+    rasters = OpenRasters()
+    with rasters.lent(kept, 0) as one, rasters.lent(gone, 0) as idle:
+        pass
+    with rasters.lent(gone, 1) as lent:
+        rasters.keep_only(frozenset([kept]))
+        assert idle.closed and not one.closed
+        assert not lent.closed, "a request under way still finishes"
+    assert lent.closed and len(rasters) == 1
+    rasters.close()
