@@ -64,7 +64,7 @@ _DECLARED: dict[str, Any] = {
     "max_error": Annotated[float | None, typer.Option(help="Largest error LERC may make.")],
     "order": Annotated[
         str | None,
-        typer.Option(help="Which sheets of a terrain win: finest (then newest) or given."),
+        typer.Option(help="Which sheets win where they overlap: finest, newest or given."),
     ],
     "fill_voids": Annotated[
         int | None,
@@ -77,10 +77,6 @@ _DECLARED: dict[str, Any] = {
     "mosaic": Annotated[
         str | None,
         typer.Option(help="Of imagery: join its sheets into one, or keep them: sheets."),
-    ],
-    "seams": Annotated[
-        str | None,
-        typer.Option(help="Which sheet wins: given (the earlier), newest or finest."),
     ],
     "height_unit": Annotated[
         str | None,

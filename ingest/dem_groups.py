@@ -2,7 +2,8 @@
 
 The one idea: groups are decided from headers alone, so the dry run shows what the ingest makes.
 Groups come in order of priority: finer ones first, then newer ones, then as they were named; with
-``--order given`` as they were named. In a group the same order decides between sheets.
+``--order newest`` newer ones, then finer ones; with ``given`` as they were named. In a group newer
+sheets win, unless the order is given.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tiling.crs import SpatialRef, to_lonlat
 from tiling.dem.layer import Box, lonlat_box, pixel_sides_m
 from tiling.errors import RasterUnsupported
 
-Order = Literal["finest", "given"]
+Order = Literal["finest", "newest", "given"]
 
 MAX_GROUPS = 200
 _MAX_SIDE = 2**31 - 1
@@ -120,11 +121,18 @@ def group_sheets(sheets: Iterable[DemSheet], order: Order = "finest") -> tuple[D
     """Group sheets and put the groups into order of priority.
 
     Raises:
-        RasterUnsupported: a sheet lies nowhere, too many grids, or a grid too large for one raster.
+        RasterUnsupported: a sheet lies nowhere or has no date where dates decide, too many grids,
+            or a grid too large for one raster.
     """
     found: list[tuple[DemSheet, list[tuple[DemSheet, Placed]]]] = []
     same: dict[tuple[SpatialRef, SpatialRef], bool] = {}
     chosen = sorted(sheets, key=_priority(order))
+    if order == "newest" and not chosen[-1].date:
+        raise RasterUnsupported(
+            "nothing says when the sheet was made, so --order newest cannot place it",
+            source=chosen[-1].sheet.name,
+            remedy="say it in the manifest: [[rasters]] date = 2024-05-01, or choose another order",
+        )
     for each in chosen:
         if each.sheet.transform == _NOWHERE:
             raise RasterUnsupported(
@@ -155,17 +163,18 @@ def group_sheets(sheets: Iterable[DemSheet], order: Order = "finest") -> tuple[D
     if order == "given":
         return tuple(groups)
     # A hair of difference between frames is no finer pixel: compare to two digits.
-    keys = [
-        (float(f"{group.pixel_m:.2g}"), _backwards(group.date), index)
-        for index, group in enumerate(groups)
-    ]
-    return tuple(groups[key[2]] for key in sorted(keys))
+    fine = [float(f"{group.pixel_m:.2g}") for group in groups]
+    new = [newest_first(group.date) for group in groups]
+    first, second = (new, fine) if order == "newest" else (fine, new)
+    return tuple(groups[i] for i in sorted(range(len(groups)), key=lambda i: (first[i], second[i])))
 
 
 def decided_by(groups: Sequence[DemGroup], order: Order) -> str:
     """Say which rule put the groups into their order."""
     if order == "given":
         return "as given"
+    if order == "newest":
+        return "newer sheets first, then finer pixels"
     sizes = {float(f"{group.pixel_m:.2g}") for group in groups}
     if len(sizes) == len(groups):
         return "finer pixels first"
@@ -191,11 +200,11 @@ def _same_frame(a: DemSheet, b: DemSheet) -> bool:
 def _priority(order: Order) -> Any:
     if order == "given":
         return lambda each: each.position
-    return lambda each: (_backwards(each.date), each.position)
+    return lambda each: (newest_first(each.date), each.position)
 
 
-def _backwards(date: str) -> tuple[int, ...]:
-    # Newest first; what has no date comes last.
+def newest_first(date: str) -> tuple[int, ...]:
+    """Return what sorts dates, the newest first and what has none last."""
     return tuple(-ord(c) for c in date) if date else (0,)
 
 

@@ -213,14 +213,13 @@ def make_terrain(making: Making) -> Made:
 
 def make_imagery(making: Making) -> Made:
     """An image to a COG; its sheets to a COG each if they are to stay sheets."""
-    from ingest.mosaic_assets import make_mosaic, sheet_sources
+    from ingest.mosaic_assets import make_mosaic, sheet_sources, stay_sheets
     from tiling.tilers.imagery import ImageryTiler
 
     options, findings = making.plan.options, making.report.findings
     readers = making.plan.raster_readers()
-    if options.mosaic == "sheets":
-        seams = options.seams or "given"
-        sources = sheet_sources(readers, seams)
+    if stay_sheets(readers, options):
+        sources = sheet_sources(readers, options)
         for reader in readers:
             findings.merge(reader.findings)
         with making.report.step("cog"):
@@ -229,7 +228,7 @@ def make_imagery(making: Making) -> Made:
                 folder=making.folder,
                 root=making.root,
                 compression=options.compression(),
-                seams=seams,
+                order=options.order or "given",
                 known=making.known_sheets,
                 threads=making.workers,
                 progress=making.progress,

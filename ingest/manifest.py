@@ -24,9 +24,8 @@ from tiling.tilers.codecs import Compression
 Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions", "pointcloud"]
 HeightMode = Literal["relative", "absolute"]
 BadHeights = Literal["refuse", "default", "drop"]
-Order = Literal["finest", "given"]
+Order = Literal["finest", "newest", "given"]
 Mosaic = Literal["join", "sheets"]
-Seams = Literal["given", "newest", "finest"]
 Withheld = Literal["keep", "drop"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -84,12 +83,13 @@ class IngestOptions:
         quality: of JPEG and WebP.
         max_error: largest error of a value that LERC may make.
         rasters: tables with the ``source`` and the ``crs``, ``vertical`` and ``date`` of one
-            elevation raster (or folder of them) each.
-        order: which sheets of a terrain win: ``finest`` (then newest) or ``given``.
+            raster (or folder of them) each.
+        order: which sheets win where they overlap: ``finest`` (then newest), ``newest`` (then
+            finest) or as ``given``; of a terrain ``finest``, of an image ``given`` if None.
         fill_voids: voids of a terrain that data encloses within so many pixels are interpolated.
         despike: whether spikes and pits of a terrain are replaced.
-        mosaic: whether sheets of imagery are joined into one COG or stay stores of their own.
-        seams: which of them wins where they overlap: see `ingest.mosaic_assets.sheet_sources`.
+        mosaic: whether sheets of imagery are joined into one COG or stay stores of their own;
+            if None, their number decides: see `ingest.mosaic_assets.stay_sheets`.
         height_unit: of point clouds: ``metre``, ``foot`` or ``us-foot``; wins over the files.
         point_columns: of text files of points: their columns by name, separated by commas.
         withheld: whether points with the withheld flag are kept or dropped.
@@ -130,11 +130,10 @@ class IngestOptions:
     quality: int | None = None
     max_error: float | None = None
     rasters: tuple[Mapping[str, Any], ...] = ()
-    order: str | None = None
+    order: Order | None = None
     fill_voids: int | None = None
     despike: bool | None = None
     mosaic: Mosaic | None = None
-    seams: Seams | None = None
     height_unit: str | None = None
     point_columns: str | None = None
     withheld: Withheld | None = None
@@ -165,7 +164,7 @@ class IngestOptions:
             if cast(int, self.min_zoom) > cast(int, self.max_zoom):
                 raise ConfigError(f"--min-zoom {self.min_zoom} is above --max-zoom {self.max_zoom}")
         if self.order not in (None, *get_args(Order)):
-            raise ConfigError(f"--order {self.order!r} is not {' or '.join(get_args(Order))}")
+            raise ConfigError(f"--order {self.order!r} is not one of {', '.join(get_args(Order))}")
         if self.fill_voids is not None and not 0 <= self.fill_voids <= MAX_FILL_PIXELS:
             raise ConfigError(
                 f"--fill-voids {self.fill_voids} is not a number of pixels from 0 to "
@@ -174,10 +173,8 @@ class IngestOptions:
         self.bake_level()
         if self.mosaic not in (None, *get_args(Mosaic)):
             raise ConfigError(f"--mosaic {self.mosaic!r} is not join or sheets")
-        if self.seams not in (None, *get_args(Seams)):
-            raise ConfigError(f"--seams {self.seams!r} is not given, newest or finest")
-        if self.seams is not None and self.mosaic != "sheets":
-            raise ConfigError("--seams belongs to --mosaic sheets")
+        if self.mosaic == "join" and self.order is not None:
+            raise ConfigError("--order belongs to --mosaic sheets: what is joined lies as given")
         self.compression()
         self.points()
         self.feature_overrides()

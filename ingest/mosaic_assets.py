@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import rasterio
 
 from catalog.records import StoreRef, Version
-from ingest.manifest import IngestOptions, Seams
+from ingest.dem_groups import newest_first
+from ingest.manifest import IngestOptions, Order
 from ingest.readers.raster import RasterReader
 from ingest.readers.sheets import Sheet
-from ingest.sheet_stores import MadeSheet, SheetMaker, SheetSource, picture_date
+from ingest.sheet_stores import MadeSheet, SheetMaker, SheetSource
 from ingest.workspace import Workspace, file_store
 from tiling.errors import CrsMissing, RasterUnsupported
 from tiling.findings import Findings
@@ -23,6 +25,8 @@ from tiling.tilers.base import Progress, TilesetInfo
 from tiling.tilers.imagery import Compression, display_range
 from tiling.tilers.mosaic_overview import overview_grid, write_overview
 
+# A handful of sheets is one picture; more of them are a city's, whose pixels nobody wants twice.
+HANDFUL = 8
 # (source, recipe) -> row and store of a version.
 Known = Mapping[tuple[str, str], tuple[MosaicSheet, StoreRef]]
 _SAMPLE_SIDE = 64
@@ -34,19 +38,25 @@ def check_sheets(readers: Sequence[RasterReader], options: IngestOptions) -> Non
     Raises:
         SourceError: their kinds differ, or their frames where they are to be joined.
     """
-    if options.mosaic == "sheets":
-        sheet_sources(readers, options.seams or "given")
+    if stay_sheets(readers, options):
+        sheet_sources(readers, options)
     elif all(reader.ref is not None for reader in readers):
         RasterReader.joined(readers).dataset_path()
 
 
-def sheet_sources(readers: Sequence[RasterReader], seams: Seams) -> list[SheetSource]:
-    """Return the sheets of several sources in order of priority.
+def stay_sheets(readers: Sequence[RasterReader], options: IngestOptions) -> bool:
+    """Say whether sheets stay stores of their own: asked for, ordered, or more than `HANDFUL`."""
+    if options.mosaic is not None:
+        return options.mosaic == "sheets"
+    return options.order is not None or sum(len(r.sheets) for r in readers) > HANDFUL
+
+
+def sheet_sources(readers: Sequence[RasterReader], options: IngestOptions) -> list[SheetSource]:
+    """Return the sheets of several sources as they were given: of a folder, by name.
 
     Args:
-        readers: in the order in which they were named; of a folder, sheets come by name.
-        seams: what wins where sheets overlap: the earlier ``given``, the ``newest`` by the date
-            that the files state, or the ``finest`` by resolution; ties stay as given.
+        readers: in the order in which they were named.
+        options: declare dates; with ``order`` ``newest`` every sheet must have one.
 
     Raises:
         RasterUnsupported: sheets of different kinds, or without a date where dates decide.
@@ -54,6 +64,7 @@ def sheet_sources(readers: Sequence[RasterReader], seams: Seams) -> list[SheetSo
     found = []
     for reader in readers:
         declared = reader.options.crs is not None
+        date = options.declared_of(reader.path).get("date")
         for sheet, ref in zip(reader.sheets, reader.refs, strict=True):
             if ref is None:
                 raise CrsMissing(
@@ -61,7 +72,8 @@ def sheet_sources(readers: Sequence[RasterReader], seams: Seams) -> list[SheetSo
                     source=sheet.name,
                     remedy="declare it: --crs EPSG:4547 (or another code)",
                 )
-            found.append(SheetSource(_name(reader.path, sheet), sheet, ref, declared))
+            name = _name(reader.path, sheet)
+            found.append(SheetSource(name, sheet, ref, declared, date or sheet.date))
     found = _apart(found)
     first = found[0].sheet
     for source in found[1:]:
@@ -72,18 +84,15 @@ def sheet_sources(readers: Sequence[RasterReader], seams: Seams) -> list[SheetSo
                 source=source.sheet.name,
                 remedy="give sheets of one kind, or ingest them as assets of their own",
             )
-    if seams == "newest":
-        dates = {source.name: picture_date(source.sheet.name) for source in found}
-        for source in found:
-            if dates[source.name] is None:
-                raise RasterUnsupported(
-                    "the sheet does not say when it was taken (TIFFTAG_DATETIME), so --seams "
-                    "newest cannot place it",
-                    source=source.sheet.name,
-                    remedy="set it: gdal_edit.py -mo TIFFTAG_DATETIME='2024:05:01 00:00:00' FILE, "
-                    "or name the sheets in order and leave --seams out",
-                )
-        found.sort(key=lambda source: dates[source.name] or "", reverse=True)
+    for source in found if options.order == "newest" else ():
+        if not source.date:
+            raise RasterUnsupported(
+                "the sheet does not say when it was taken (TIFFTAG_DATETIME), so --order newest "
+                "cannot place it",
+                source=source.sheet.name,
+                remedy="say it in the manifest: [[rasters]] date = 2024-05-01, or name the sheets "
+                "in order and leave --order out",
+            )
     return found
 
 
@@ -108,7 +117,7 @@ def make_mosaic(
     folder: Path,
     root: Path,
     compression: Compression,
-    seams: Seams,
+    order: Order,
     known: Known,
     threads: int,
     progress: Progress,
@@ -117,11 +126,11 @@ def make_mosaic(
     """Make the stores of a mosaic.
 
     Args:
-        sources: in order of priority.
+        sources: as they were given.
         folder: scratch of the job.
         root: the data folder.
         compression: as declared.
-        seams: when ``finest``, finer sheets come first.
+        order: which sheets come first and win; ties stay as given.
         known: see `known_sheets`; what is known is not made again.
         threads: sheets that are made at once.
         progress, findings: as everywhere.
@@ -134,8 +143,7 @@ def make_mosaic(
         Cancelled: the user asked to stop; finished sheets stay for the next run.
     """
     made = SheetMaker(folder / "sheets", compression, progress, known).make(sources, threads)
-    if seams == "finest":
-        made.sort(key=lambda each: each.row.resolution_m)
+    made.sort(key=lambda each: _rank(each.row, order))
     made = _once(made, findings)
     for each in made:
         findings.merge(each.findings)
@@ -152,7 +160,7 @@ def make_mosaic(
     overview.unlink(missing_ok=True)
     write_overview(index, path_of, grid, overview, progress)
     kept = [each.kept for each in made if each.kept is not None]
-    findings.add("sheets", "info", f"sheets of the mosaic, priority: {seams}", len(made))
+    findings.add("sheets", "info", f"sheets of the mosaic, priority: {order}", len(made))
     findings.add("sheets-kept", "info", "sheets taken over from the version before", len(kept))
     stores = [("sheets", file_store(folder / "sheets.parquet", "geoparquet"))]
     stores += [("data", each.staged) for each in made if each.staged is not None]
@@ -170,12 +178,20 @@ def make_mosaic(
             "overview_max_zoom": grid.zoom,
             "overview_resolution_m": grid.transform.a,
             "sheets": len(made),
-            "seams": seams,
+            "order": order,
         },
     }
     spread = int(np.ceil(np.log2(max(grid.width, grid.height, 256) / 256)))
     min_zoom = max(0, grid.zoom - spread)
     return stores, kept, TilesetInfo(index.bounds, min_zoom, max_zoom, len(made), metadata=facts)
+
+
+def _rank(row: MosaicSheet, order: Order) -> tuple[Any, ...]:
+    if order == "given":
+        return ()
+    # A hair of difference between frames is no finer pixel: compare to two digits.
+    fine, new = float(f"{row.resolution_m:.2g}"), newest_first(row.date or "")
+    return (new, fine) if order == "newest" else (fine, new)
 
 
 def _once(made: Sequence[MadeSheet], findings: Findings) -> list[MadeSheet]:
@@ -231,6 +247,6 @@ def _apart(sources: Sequence[SheetSource]) -> list[SheetSource]:
         counts[source.name] = counts.get(source.name, 0) + 1
     return [
         source if counts[source.name] == 1
-        else SheetSource(source.sheet.name, source.sheet, source.ref, source.declared)
+        else replace(source, name=source.sheet.name)
         for source in sources
     ]  # fmt: skip

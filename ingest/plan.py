@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from ingest.dem_groups import DemGroup, DemSheet, Order, decided_by, group_sheets
+from ingest.dem_groups import DemGroup, DemSheet, decided_by, group_sheets
 from ingest.location import check_location, crs_missing
 from ingest.manifest import IngestOptions, Kind
 from ingest.readers import open_source
@@ -226,10 +226,16 @@ def make_plan(options: IngestOptions) -> Plan:
         _check_key(plan, index, refusals)
         _check_layer(plan, index, refusals)
     if kind == "imagery" and not refusals:
-        from ingest.mosaic_assets import check_sheets
+        from ingest.mosaic_assets import check_sheets, stay_sheets
 
         try:
-            check_sheets(plan.raster_readers(), options)
+            readers = plan.raster_readers()
+            check_sheets(readers, options)
+            count = sum(len(reader.sheets) for reader in readers)
+            if count > 1:
+                apart = stay_sheets(readers, options)
+                became = "stay stores of their own (--mosaic sheets)" if apart else "become one COG"
+                findings.add("mosaic", "info", f"{count} sheets {became}", count)
         except SourceError as error:
             refusals.append(error)
     return replace(plan, refusals=tuple(refusals))
@@ -303,10 +309,10 @@ def _decide_kind(
     raster = shapes == {"raster"}
     one_band = all(x.extra.get("bands") == 1 for x in layers)
     heights = one_band and options.kind != "imagery" and options.mosaic is None
-    if raster and len(sources) > 1 and not heights and options.mosaic is None:
+    if raster and len(sources) > 1 and not heights and not (options.kind or options.mosaic):
         raise ConfigError(
-            f"{len(sources)} rasters were named: put the sheets of one asset into a folder, or "
-            "into a VRT, and name that; images can stay sheets: --mosaic sheets"
+            f"{len(sources)} rasters of several bands were named: if they are sheets of one image, "
+            "say so with --kind imagery"
         )
     if options.kind is not None:
         if raster != (options.kind in ("terrain", "imagery")):
@@ -458,7 +464,7 @@ def _groups(plan: Plan, refusals: list[SourceError]) -> tuple[DemGroup, ...]:
                     vertical = datum if declared else own.vertical or datum
                     date = str(table.get("date", sheet.date))
                     sheets.append(DemSheet(sheet, own.with_vertical(vertical), date, len(sheets)))
-        order = cast(Order, options.order or "finest")
+        order = options.order or "finest"
         groups = group_sheets(sheets, order)
     except SourceError as error:
         refusals.append(error)

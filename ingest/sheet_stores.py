@@ -14,11 +14,8 @@ import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import rasterio
 
 from catalog.records import StoreRef
 from ingest.readers.mosaic import mosaic_vrt
@@ -49,12 +46,14 @@ class SheetSource:
         sheet: the file.
         ref: its frame.
         declared: whether the frame is declared, and not the file's own.
+        date: of the picture, ``YYYY-MM-DD``, as declared or as the file says; empty when neither.
     """
 
     name: str
     sheet: Sheet
     ref: SpatialRef
     declared: bool
+    date: str
 
     @property
     def dataset(self) -> str:
@@ -133,7 +132,8 @@ class SheetMaker:
         known = self.known.get((content, recipe))
         if known is not None:
             row, ref = known
-            return MadeSheet(_renamed(row, source.name), None, ref, ())
+            row = replace(row, name=source.name, date=source.date or None)
+            return MadeSheet(row, None, ref, ())
         stem = hashlib.sha256(f"{content} {recipe}".encode()).hexdigest()[:32]
         out, note = self.folder / f"{stem}.tif", self.folder / f"{stem}.json"
         with self.locks.setdefault(stem, threading.Lock()):
@@ -153,7 +153,7 @@ class SheetMaker:
             width=width,
             height=height,
             resolution_m=place.resolution_m,
-            date=stated["date"],
+            date=source.date or None,
             outline=place.outline,
             info=stated["info"],
         )
@@ -187,7 +187,6 @@ class SheetMaker:
             as_it_is.unlink(missing_ok=True)
         facts = {
             "info": {**info.metadata, "min_level": info.min_level, "max_level": info.max_level},
-            "date": picture_date(source.sheet.name),
             "findings": findings.to_json(),
         }
         partial = note.with_suffix(".part")
@@ -217,22 +216,6 @@ def is_ready(source: SheetSource) -> bool:
         and "alpha" not in sheet.colorinterp
         and not (photograph and sheet.nodata is not None)
     )
-
-
-def picture_date(name: str) -> str | None:
-    """Return the day that a TIFF says it is of, as ``2024-05-01``; None when it says nothing."""
-    with rasterio.open(name) as dataset:
-        text = str(dataset.tags().get("TIFFTAG_DATETIME", ""))
-    day = text[:10].replace(":", "-")
-    parts = day.split("-")
-    if len(parts) != 3 or not all(part.isdecimal() for part in parts) or len(day) != 10:
-        return None
-    return day
-
-
-def _renamed(row: MosaicSheet, name: str) -> MosaicSheet:
-    values: dict[str, Any] = {field: getattr(row, field) for field in MosaicSheet.__slots__}
-    return MosaicSheet(**{**values, "name": name})
 
 
 class _Watch:

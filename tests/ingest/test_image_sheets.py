@@ -17,6 +17,7 @@ from rio_cogeo.cogeo import cog_validate
 from catalog.records import Version
 from ingest.check import check_version
 from ingest.manifest import IngestOptions
+from ingest.mosaic_assets import HANDFUL
 from ingest.report import Report
 from ingest.run import IngestFailed, Resources, ingest
 from ingest.workspace import Workspace
@@ -130,9 +131,9 @@ def test_the_newest_or_the_finest_wins_when_asked(tmp_path: Path) -> None:
     for path, day in ((old, "2019:03:01 10:00:00"), (new, "2024:05:01 10:00:00")):
         with rasterio.open(path, "r+") as sink:
             sink.update_tags(TIFFTAG_DATETIME=day)
-    for seams, first in [("newest", "new.tif"), ("finest", "old.tif"), ("given", "new.tif")]:
-        workspace = Workspace(tmp_path / seams)
-        _, version = run(workspace, new, old, seams=seams)
+    for order, first in [("newest", "new.tif"), ("finest", "old.tif"), ("given", "new.tif")]:
+        workspace = Workspace(tmp_path / order)
+        _, version = run(workspace, new, old, order=order)
         top = index_of(workspace, version).sheets[0]
         assert top.name == first
         assert top.date == {"new.tif": "2024-05-01", "old.tif": "2019-03-01"}[first]
@@ -140,7 +141,28 @@ def test_the_newest_or_the_finest_wins_when_asked(tmp_path: Path) -> None:
         assert overview_at(workspace, version, 113.03, 31.47) == pytest.approx(value, abs=3)
     sheet(tmp_path / "undated.tif", 1, 113.0)
     with pytest.raises(IngestFailed, match=r"undated\.tif.*TIFFTAG_DATETIME"):
-        run(Workspace(tmp_path / "x"), old, tmp_path / "undated.tif", seams="newest")
+        run(Workspace(tmp_path / "x"), old, tmp_path / "undated.tif", order="newest")
+    tables = tuple(
+        {"source": str(path), "date": day}
+        for path, day in ((tmp_path / "undated.tif", "2025-01-01"), (old, "2026-01-01"))
+    )
+    workspace = Workspace(tmp_path / "said")
+    _, version = run(workspace, tmp_path / "undated.tif", old, order="newest", rasters=tables)
+    dates = [(s.name, s.date) for s in index_of(workspace, version).sheets]
+    assert dates == [("old.tif", "2026-01-01"), ("undated.tif", "2025-01-01")]
+
+
+def test_more_than_a_handful_of_sheets_stay_sheets(tmp_path: Path) -> None:
+    folder = tmp_path / "sheets"
+    folder.mkdir()
+    for number in range(HANDFUL + 1):
+        sheet(folder / f"{number}.tif", 20 * number, 113.0 + number * 0.01, size=64)
+    workspace = Workspace(tmp_path / "many")
+    _, version = run(workspace, folder, mosaic=None)
+    assert len(index_of(workspace, version)) == HANDFUL + 1
+    (folder / "0.tif").unlink()
+    _, version = run(Workspace(tmp_path / "few"), folder, mosaic=None)
+    assert "mosaic" not in version.info and len(version.stores) == 1
 
 
 def test_a_sheet_that_is_a_cog_is_kept_byte_for_byte(tmp_path: Path) -> None:
