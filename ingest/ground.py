@@ -1,15 +1,17 @@
-"""The ground under footprints, sampled from the DEM of a catalogued terrain asset."""
+"""The ground under footprints: the DEM of a catalogued terrain asset, and the terrain as drawn."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 from catalog.database import Catalog
-from catalog.records import StoreRef
+from ingest.drawn_terrain import DrawnTerrain
 from ingest.workspace import Workspace
 from tiling.dem import DemStack
 from tiling.errors import SourceError
@@ -24,21 +26,24 @@ _PLACES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class TerrainGround:
-    """Lowest and highest ground along the outline of each footprint, so that no wall floats.
+    """Lowest and highest ground of each footprint, so that no wall floats.
 
     Outlines are sampled at the pixels they cross and not at their corners alone: along a wall
-    the ground may be metres lower than at both of its ends.
+    the ground may be metres lower than at both of its ends. Viewers draw meshes, which leave the
+    elevation model by what their level allows: the ground is the lower, and the higher, of both.
 
     Attributes:
         surface: the elevation models of the terrain asset.
+        drawn: its finest meshes.
     """
 
     surface: DemStack
+    drawn: DrawnTerrain
 
     def __call__(
         self, footprints: NDArray[np.object_], findings: Findings
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (N,) lowest and (N,) highest ellipsoidal heights along N outlines, metres.
+        """Return (N,) lowest and (N,) highest ellipsoidal heights under N footprints, metres.
 
         Args:
             footprints: (N,) polygons in lon/lat degrees, N > 0.
@@ -51,7 +56,8 @@ class TerrainGround:
         parts = np.split(footprints, start[1:])
         ranges = [self._range(part, step_deg, findings) for part in parts]
         lowest, highest = (np.concatenate(ends) for ends in zip(*ranges, strict=True))
-        return lowest, highest
+        low, high = self.drawn.ranges(footprints, findings)
+        return np.minimum(lowest, low), np.maximum(highest, high)
 
     def _range(
         self, footprints: NDArray[np.object_], step_deg: float, findings: Findings
@@ -78,8 +84,8 @@ class TerrainGround:
         return lowest, highest
 
 
-def terrain_data(catalog: Catalog, terrain_id: str) -> tuple[StoreRef, ...]:
-    """Return the stores of the elevation models that a terrain asset keeps, first wins.
+def terrain_state(catalog: Catalog, terrain_id: str) -> dict[str, Any]:
+    """Return all that the ground of a terrain asset depends on, as JSON.
 
     Raises:
         NotFound: no such asset.
@@ -91,16 +97,25 @@ def terrain_data(catalog: Catalog, terrain_id: str) -> tuple[StoreRef, ...]:
             f"--terrain {terrain_id!r} is an asset of kind {item.kind}, not a terrain",
             remedy="name a terrain asset: cim list shows them",
         )
-    if "dem" not in version.info.get("terrain", {}):
+    if not {"dem", "mesh"} <= version.info.get("terrain", {}).keys():
         raise SourceError(
             f"--terrain {terrain_id!r} was made by an older version of this program",
             remedy="ingest the terrain again",
         )
-    return tuple(ref for ref in version.stores if ref.role == "data")
+    return {
+        "stores": [ref.sha256 for ref in version.stores],
+        "terrain": json.loads(json.dumps(version.info["terrain"])),
+    }
 
 
 def open_ground(workspace: Workspace, catalog: Catalog, terrain_id: str) -> TerrainGround:
-    """Open the elevation models of a terrain asset for sampling."""
-    paths = [workspace.root / ref.path for ref in terrain_data(catalog, terrain_id)]
-    kept = dict(catalog.version(terrain_id).info["terrain"])
-    return TerrainGround(DemStack.from_json(paths, kept))
+    """Open the elevation models and the finest meshes of a terrain asset.
+
+    Raises:
+        ConfigError: another version of this program made its meshes.
+    """
+    version = catalog.version(terrain_id)
+    kept = dict(version.info["terrain"])
+    paths = [workspace.root / ref.path for ref in version.stores if ref.role == "data"]
+    surface = DemStack.from_json(paths, kept)
+    return TerrainGround(surface, DrawnTerrain.of(workspace, version, surface))

@@ -311,10 +311,9 @@ def job_key(plan: Plan, workspace: Workspace, catalog: Catalog, resources: Resou
     declared = plan.options.to_json()
     declared["sources"] = [info.fingerprint() for info in plan.sources]
     if plan.options.terrain is not None:
-        from ingest.ground import terrain_data
+        from ingest.ground import terrain_state
 
-        stores = terrain_data(catalog, plan.options.terrain)
-        declared["terrain"] = [store.sha256 for store in stores]
+        declared["terrain"] = terrain_state(catalog, plan.options.terrain)
     if plan.options.parent is not None:
         from ingest.terrain_parent import open_parent
 
