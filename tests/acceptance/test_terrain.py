@@ -208,18 +208,39 @@ def test_headers_tell_the_truth_about_what_they_head(terrain: Terrain) -> None:
         assert np.linalg.norm(occludee) >= needed.max() * (1 - 1e-9), key
 
 
-def test_buildings_stand_on_the_lowest_ground_along_their_walls(demo: Assets) -> None:
-    dem = Dem(*SOURCES["washington-terrain"])
+def test_buildings_stand_on_the_lowest_ground_measured_or_drawn(demo: Assets) -> None:
+    terrain = Terrain(demo, "washington-terrain")
+    drawn = np.concatenate(
+        [
+            np.column_stack([tile.lon, tile.lat, tile.height])[tile.triangles]
+            for tile in terrain.finest
+        ]
+    )
+    tree = shapely.STRtree(shapely.polygons(drawn[:, :, :2]))
+    dem = terrain.dem
     table = pq.read_table(demo.store("washington-buildings", "geoparquet"))
     footprints = shapely.from_wkb(table.column("geometry").to_numpy())
     bases = table.column("cim:base_m").to_numpy()
-    off = []
+    off_dem, off_drawn = [], []
     for footprint, base in zip(footprints, bases, strict=True):
-        # Walls stand on the outline, every 10 cm of it; the ground inside is never seen.
+        # Every 10 cm of the outline.
         lon, lat = shapely.get_coordinates(shapely.segmentize(footprint, 1e-6)).T
         ground = dem.ellipsoidal(lon, lat)
-        if np.isfinite(ground).all():
-            off.append(base - ground.min())
-    print(f"{len(off)} buildings: {min(off):.3f} .. {max(off):.3f} m off the lowest ground")
-    assert len(off) > 60
-    assert max(np.abs(off)) < 0.25
+        of, on = tree.query(shapely.points(lon, lat), predicate="intersects")
+        if not np.isfinite(ground).all():
+            continue
+        a, b, c = np.moveaxis(drawn[on], 1, 0)
+        normal = np.cross(b - a, c - a)
+        x, y = lon[of] - a[:, 0], lat[of] - a[:, 1]
+        faces = a[:, 2] - (normal[:, 0] * x + normal[:, 1] * y) / normal[:, 2]
+        off_dem.append(base - ground.min())
+        off_drawn.append(base - faces.min())
+    print(f"{len(off_dem)} buildings: {min(off_dem):.3f} .. {max(off_dem):.3f} m off the DEM")
+    print(f"{min(off_drawn):.3f} .. {max(off_drawn):.3f} m off the meshes of the finest level")
+    assert len(off_dem) > 60
+    assert max(off_dem) < 0.25
+    assert max(off_drawn) < 0.01
+    # And not sunk: below the lower of both by what the ground does inside the walls.
+    below = np.maximum(off_dem, off_drawn)
+    assert below.min() > -1.0
+    assert np.median(np.abs(below)) < 0.02

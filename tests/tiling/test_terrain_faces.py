@@ -29,6 +29,7 @@ class Drawn:
     """Meshes of a level, triangle by triangle."""
 
     def __init__(self, info: TilesetInfo, store: Any) -> None:
+        self.extent = info.bounds
         self.cells: int = info.metadata["terrain"]["mesh"]["cells"][-1]
         self.lattice = Lattice(LEVEL, self.cells)
         self.faces: dict[TileCoord, Any] = {}
@@ -70,8 +71,8 @@ def steep(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
 def scattered(drawn: Drawn, count: int, seed: int) -> np.ndarray:
     """Turned rectangles, some with a courtyard, on tiles and across them."""
     random = np.random.default_rng(seed)
-    west, south = drawn.triangles.min(axis=(0, 1))[:2] + 6e-3
-    east, north = drawn.triangles.max(axis=(0, 1))[:2] - 6e-3
+    # Not at the rim, where the mesh falls to the sea and a rounded place is metres of height.
+    west, south, east, north = shapely.buffer(shapely.box(*drawn.extent[:4]), -0.012).bounds
     x, y = random.uniform(west, east, count), random.uniform(south, north, count)
     wide, deep = random.uniform(1e-4, 1e-3, (2, count))
     boxes = shapely.box(-wide, -deep, wide, deep)
