@@ -93,7 +93,8 @@ class DrawnTerrain:
         findings.add(
             "ground-too-wide",
             "assumption",
-            f"footprints over more than {self._widest} terrain tiles stand on the elevation model alone",
+            f"footprints over more than {self._widest} terrain tiles stand on the elevation "
+            "model alone",
             int(wide.sum()),
         )
         low, high = np.full(len(footprints), np.inf), np.full(len(footprints), -np.inf)
