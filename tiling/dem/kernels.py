@@ -7,7 +7,6 @@ equal bits whatever window it is asked in. NaN is void, in pixels and in heights
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ SLACK = 1e-6
 
 
 @njit(cache=True)
-def bilinear_axes(
+def bilinear(
     window: NDArray[np.float32],
     left: int,
     top: int,
@@ -29,36 +28,22 @@ def bilinear_axes(
     rows: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Interpolate where rows and columns of nodes are rows and columns of pixels.
+    """Interpolate at the nodes of a lattice.
 
     Args:
         window: (h, w) float32 pixels; NaN is void.
         left, top: column and row of the window's first pixel in its raster.
         width, height: of the raster.
-        columns: (n,) pixel coordinates, 0 at the centre of the first.
-        rows: (m,) likewise.
+        columns: (m, n) pixel coordinates, 0 at the centre of the first; or (1, n) where columns
+            of nodes are columns of pixels.
+        rows: (m, n) likewise; or (m, 1).
         out: (m, n) receives heights, NaN where there is none.
     """
-    for j in range(rows.shape[0]):
-        for i in range(columns.shape[0]):
-            out[j, i] = _pixel(window, left, top, width, height, columns[i], rows[j])
-
-
-@njit(cache=True)
-def bilinear_nodes(
-    window: NDArray[np.float32],
-    left: int,
-    top: int,
-    width: int,
-    height: int,
-    columns: NDArray[np.float64],
-    rows: NDArray[np.float64],
-    out: NDArray[np.float64],
-) -> None:
-    """Interpolate at places with (m, n) pixel coordinates of their own; see `bilinear_axes`."""
-    for j in range(rows.shape[0]):
-        for i in range(rows.shape[1]):
-            out[j, i] = _pixel(window, left, top, width, height, columns[j, i], rows[j, i])
+    own_columns, own_rows = int(columns.shape[0] > 1), int(rows.shape[1] > 1)
+    for j in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            column, row = columns[j * own_columns, i], rows[j, i * own_rows]
+            out[j, i] = _pixel(window, left, top, width, height, column, row)
 
 
 @njit(cache=True)
@@ -191,6 +176,3 @@ def feather_weights(
             # A pixel beside a void counts nothing: the edge lies somewhere within it.
             t = min(max((math.sqrt(best) - pixel) / width, 0.0), 1.0)
             out[j, i] = t * t * (3 - 2 * t)
-
-
-KERNELS: tuple[Any, ...] = (bilinear_axes, bilinear_nodes, from_controls, feather_weights)

@@ -25,7 +25,7 @@ from tiling.crs import TILE_REF, SpatialRef
 from tiling.dem.blend import Blend
 from tiling.dem.blocks import CACHE_NBYTES, Block, Blocks
 from tiling.dem.centres import pixel_centres
-from tiling.dem.kernels import bilinear_axes, bilinear_nodes, feather_weights
+from tiling.dem.kernels import bilinear, feather_weights
 from tiling.dem.layer import Box, DemLayer
 from tiling.dem.places import place_nodes
 from tiling.errors import OutsideArea
@@ -247,8 +247,9 @@ class DemStack:
         if bounds is None:
             return out
         window = pixels(index, level, bounds)
-        kernel = bilinear_nodes if column.ndim == 2 else bilinear_axes
-        kernel(window, bounds[0], bounds[1], width, height, column, row, out)
+        if column.ndim == 1:
+            column, row = column[None], row[:, None]
+        bilinear(window, bounds[0], bounds[1], width, height, column, row, out)
         return out
 
     def _scattered(
@@ -270,7 +271,7 @@ class DemStack:
             window = pixels(index, level, bounds)
             found = np.empty((1, len(part)))
             places = column[part][None], row[part][None]
-            bilinear_nodes(window, bounds[0], bounds[1], width, height, *places, found)
+            bilinear(window, bounds[0], bounds[1], width, height, *places, found)
             out[part] = found[0]
         return out
 
