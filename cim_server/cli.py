@@ -358,19 +358,54 @@ def export_command(
     format: Annotated[str, typer.Option("--format", help="See the manual.")],
     version: Annotated[int | None, typer.Option(help="Default: the current one.")] = None,
     encoding: Annotated[str, typer.Option(help="Text encoding of Shapefiles.")] = "UTF-8",
+    min_zoom: Annotated[int | None, typer.Option(min=0, max=24)] = None,
+    max_zoom: Annotated[int | None, typer.Option(min=0, max=24)] = None,
+    tile_format: Annotated[
+        str | None, typer.Option(help="Of an image's PMTiles: webp (default), png or jpg.")
+    ] = None,
+    tile_size: Annotated[
+        int | None, typer.Option(help="Of an image's PMTiles: 256 (default) or 512.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
     data: DataOption = DEFAULT_DATA,
     as_json: JsonOption = False,
 ) -> None:
     """Write a version as 3tz, pmtiles, mbtiles, directory, geoparquet, gpkg, shp, geojson, cog."""
+    from cim_server.raster_bake import bake, bake_options, can_bake
     from ingest.export import export
 
     workspace = _existing(data)
     with workspace.open_catalog() as catalog, ConsoleProgress(id, quiet=as_json) as progress:
         item, chosen = catalog.item(id), catalog.version(id, version)
-        written = export(
-            workspace, item, chosen, out, format, encoding, overwrite=overwrite, progress=progress
-        )
+        baking = (min_zoom, max_zoom, tile_format, tile_size)
+        if format == "pmtiles" and can_bake(item, chosen):
+            written = bake(
+                workspace,
+                item,
+                chosen,
+                out,
+                bake_options(*baking),
+                workers=workers or os.cpu_count() or 1,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        elif baking != (None, None, None, None):
+            raise ConfigError(
+                "--min-zoom, --max-zoom, --tile-format and --tile-size belong to "
+                "--format pmtiles of imagery"
+            )
+        else:
+            written = export(
+                workspace,
+                item,
+                chosen,
+                out,
+                format,
+                encoding,
+                overwrite=overwrite,
+                progress=progress,
+            )
     if as_json:
         emit(written)
     else:

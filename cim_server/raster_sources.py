@@ -87,6 +87,15 @@ def rasters_of(state: State, entry: Entry) -> VersionRasters:
     Raises:
         NotFound: it has none.
     """
+    return rasters_in(state.settings.data, entry)
+
+
+def rasters_in(data: Path, entry: Entry) -> VersionRasters:
+    """Return the rasters of a version whose stores lie in the folder `data`.
+
+    Raises:
+        NotFound: it has none.
+    """
     refs = [ref for ref in entry.stores if ref.role == "data" and ref.format == "cog"]
     if not refs:
         raise NotFound(f"version {entry.number} of {entry.asset!r} has no raster to render")
@@ -98,9 +107,9 @@ def rasters_of(state: State, entry: Entry) -> VersionRasters:
     return VersionRasters(
         entry.title,
         entry.info,
-        {ref.sha256: state.path_of(ref) for ref in refs},
-        None if index is None else state.path_of(index),
-        None if overview is None else state.path_of(overview),
+        {ref.sha256: data / ref.path for ref in refs},
+        None if index is None else data / index.path,
+        None if overview is None else data / overview.path,
         " ".join(ref.sha256 for ref in telling),
     )
 
