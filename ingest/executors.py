@@ -6,9 +6,11 @@ The tilers only see a ``concurrent.futures.Executor``; the result never depends 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -16,6 +18,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from tiling.errors import ConfigError
 from tiling.tilers.pipeline import SerialExecutor
+
+# Of mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_NBYTES = 1024**2
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,6 +94,12 @@ class _DeafPool(ProcessPoolExecutor):
 
 def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # Arrays of a megabyte and more go back to the system when they are freed; left alone, the
+        # allocator raises that bound to 32 MB and keeps what lies below it.
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_NBYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, 4 * _KEPT_NBYTES)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -55,7 +55,12 @@ def whole_store(
     with tempfile.TemporaryDirectory(prefix=".cim-", dir=beside) as folder:
         path = Path(folder) / f"whole{ENDINGS[ref.format]}"
         progress.begin("join")
-        if ref.format == "geoparquet":
+        if ref.format == "cog":
+            from ingest.whole_raster import whole_raster
+
+            refs = [s for s in version.stores if s.role == ref.role]
+            whole_raster(workspace, version, refs, path, progress)
+        elif ref.format == "geoparquet":
             write_geoparquet(read_features(paths), path, Path(folder) / "sorted")
         else:
             _join_tiles(open_tiles(workspace, version), path, progress)

@@ -20,9 +20,10 @@ from tiling.dem.layer import DemLayer, opened
 from tiling.errors import StoreError
 
 BLOCK = 512
-CACHE_NBYTES = 64 * 1024**2
+# What a unit of terrain touches lies close together; a server may keep more.
+CACHE_NBYTES = 24 * 1024**2
 _MAX_OPEN = 24
-_GDAL_NBYTES = 16 * 1024**2
+_GDAL_NBYTES = 4 * 1024**2
 
 Block = NDArray[np.float32]
 Key = tuple[int, int, int, int]
