@@ -27,6 +27,7 @@ from tiling.findings import Findings
 from tiling.mosaics import SheetIndex
 from tiling.stores.directory import DirectoryWriter
 from tiling.tilers.base import Progress, Run
+from tiling.tilers.codecs import Compression
 from tiling.tilers.dem_cog import CogWriter, Image, base_tiles, overview_parts
 from tiling.tilers.imagery import ImageryTiler
 from tiling.tilers.pipeline import SerialExecutor, UnitResult, build_parts, pour
@@ -87,7 +88,11 @@ def _mosaic(
     stores = {ref.sha256: ref for ref in version.stores}
     sheets = [describe(str(workspace.store_path(stores[sheet.store]))) for sheet in index.sheets]
     vrt = mosaic_vrt(sheets, sheets[0].crs_wkt)
-    ImageryTiler().run(vrt, path, progress, Findings())
+    asked = version.info.get("options", {})
+    wanted = Compression(
+        asked.get("compress") or "auto", asked.get("quality"), asked.get("max_error")
+    )
+    ImageryTiler(wanted).run(vrt, path, progress, Findings())
 
 
 @dataclass(frozen=True, slots=True)
