@@ -21,6 +21,7 @@ READERS: tuple[tuple[str, str], ...] = (
     ("tileset", "TilesetReader"),
     ("las", "LasReader"),
     ("ply", "PlyReader"),
+    ("e57", "E57Reader"),
     ("model", "ModelReader"),
     ("cityjson", "CityJsonReader"),
     ("citygml", "CityGmlReader"),
@@ -34,7 +35,7 @@ _BESIDE_RASTERS = {".tfw", ".hdr", ".prj", ".aux", ".xml", ".ovr", ".msk", ".rrd
 _REMEDY = (
     "readable are Shapefile (give the .shp), GeoPackage, GeoJSON, FlatGeobuf, FileGDB, DXF, CSV, "
     "GeoParquet, ZIP archives of these, 3D Tiles (a folder with tileset.json, or .3tz), OBJ and "
-    "glTF models, LAS, LAZ, COPC, PLY and rows of points as text, CityJSON (.city.json, "
+    "glTF models, LAS, LAZ, COPC, E57, PLY and rows of points as text, CityJSON (.city.json, "
     ".city.jsonl), CityGML, and the rasters GDAL knows"
 )
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.readers.las_points import decode_las
-from ingest.readers.ply_points import decode_ply
 from ingest.readers.point_chunks import PointChunk, PointColumn
-from ingest.readers.xyz_points import decode_text
 from tiling.batches import PointBatch
 from tiling.ellipsoid import ecef_to_geodetic
 from tiling.findings import Finding, Findings, Severity
@@ -27,7 +25,13 @@ Decoder: TypeAlias = Callable[
 ]
 
 # One decoder of each family; a chunk names its own.
-DECODERS: dict[str, Decoder] = {"las": decode_las, "ply": decode_ply, "xyz": decode_text}
+# The library of E57 is large, and imported when it is needed.
+DECODERS: dict[str, tuple[str, str]] = {
+    "las": ("las_points", "decode_las"),
+    "ply": ("ply_points", "decode_ply"),
+    "xyz": ("xyz_points", "decode_text"),
+    "e57": ("e57_points", "decode_e57"),
+}
 
 
 def read_chunk(chunk: PointChunk, columns: Sequence[str] | None = None) -> PointBatch:
@@ -51,7 +55,9 @@ def read_chunk(chunk: PointChunk, columns: Sequence[str] | None = None) -> Point
         wanted = {name: wanted[name] for name in columns}
     names = tuple(wanted)
     drop = chunk.drop_withheld and any(c.name == "withheld" for c in chunk.columns)
-    xyz, found = DECODERS[chunk.format](chunk, (*names, "withheld") if drop else names)
+    module, name = DECODERS[chunk.format]
+    decode: Decoder = getattr(import_module(f"ingest.readers.{module}"), name)
+    xyz, found = decode(chunk, (*names, "withheld") if drop else names)
     if chunk.geocentric:
         xyz = np.stack(ecef_to_geodetic(xyz), axis=1)
     elif chunk.z_unit_m != 1.0:
@@ -110,7 +116,10 @@ def chunk_findings(chunk: PointChunk, batch: PointBatch) -> tuple[Finding, ...]:
         count = int(np.count_nonzero(np.isnan(time)))
         findings.add("gps-time-nan", "info", "points have no GPS time (NaN)", count)
     left = chunk.count - len(batch)
-    findings.add("withheld-dropped", "drop", "points marked as withheld are left out", left)
+    if chunk.drop_withheld:
+        findings.add("withheld-dropped", "drop", "points marked as withheld are left out", left)
+    else:
+        findings.add("points-invalid", "drop", "points marked as invalid are left out", left)
     for flag, severity in _FLAGS.items():
         if (marked := batch.columns.get(flag)) is not None:
             count = int(np.count_nonzero(marked))
