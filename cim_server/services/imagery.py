@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+import rasterio
+from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from morecantile import TileMatrixSet
 from morecantile.defaults import TileMatrixSets
 from rio_tiler.constants import WEB_MERCATOR_TMS
@@ -19,13 +20,18 @@ from rio_tiler.expression import parse_expression
 from starlette.responses import Response
 from titiler.core.algorithm import Algorithms
 from titiler.core.algorithm import algorithms as all_algorithms
-from titiler.core.dependencies import BidxExprParams, ImageRenderingParams
+from titiler.core.dependencies import BidxExprParams, ColorMapParams, ImageRenderingParams
 from titiler.core.factory import TilerFactory
+from titiler.core.resources.enums import ImageType
+from titiler.core.utils import render_image
 
+from cim_server.crop_shape import crop_shape
 from cim_server.errors import InvalidRequest
 from cim_server.links import Links, quote_path
 from cim_server.middleware.conditional import validate
+from cim_server.open_rasters import raster_facts
 from cim_server.raster_sources import rasters_of
+from cim_server.raster_tiles import MEDIA_TYPES
 from cim_server.responses import IMMUTABLE, REVALIDATE
 from cim_server.services.rasters import CatalogueReader, RasterSource, band_count
 from cim_server.services.wmts import Layer, capabilities
@@ -136,11 +142,12 @@ def _source_dependency(state: State) -> Callable[..., RasterSource]:
         """Find the raster of an asset in the catalogue."""
         entry = state.entry(asset, "current" if version is None else str(version))
         rasters = rasters_of(state, entry)
-        validate(
-            request.scope,
-            f"{rasters.digests} {request.url}",
-            REVALIDATE if version is None else IMMUTABLE,
-        )
+        if request.method == "GET":
+            validate(
+                request.scope,
+                f"{rasters.digests} {request.url}",
+                REVALIDATE if version is None else IMMUTABLE,
+            )
         return rasters.whole()
 
     return source
@@ -204,6 +211,61 @@ def router(state: State) -> APIRouter:
         body = capabilities(links, [layer], sets, address, request.url.query)
         return Response(body, media_type="application/xml")
 
+    @routes.post(
+        "/crop.{format}",
+        response_class=Response,
+        responses={200: {"content": {m: {} for m in MEDIA_TYPES.values()}}},
+        operation_id="raster.postCrop",
+    )
+    def crop(
+        found: Annotated[RasterSource, Depends(source)],
+        layers: Annotated[BidxExprParams, Depends(layer)],
+        params: Annotated[ImageRenderingParams, Depends(render)],
+        colormap: Annotated[Any, Depends(ColorMapParams)],
+        body: Annotated[dict[str, Any], Body(description="A GeoJSON polygon or its Feature.")],
+        format: Annotated[Literal["png", "jpg", "webp"], Path()],
+        max_size: Annotated[
+            int, Query(ge=1, le=int(LIMITS["max_size"]), description="Pixels of the longer side.")
+        ] = 1024,
+    ) -> Response:
+        """Cut a polygon out of the raster."""
+        cut = crop_shape(body, raster_facts(str(found.path)).bounds)
+        with rasterio.Env(**GDAL_ENV), CatalogueReader(str(found.path)) as reader:
+            image = reader.feature(
+                cut, indexes=layers.indexes, expression=layers.expression, max_size=max_size
+            )
+        if params.rescale:
+            image.rescale(params.rescale)
+        content, media_type = render_image(
+            image, output_format=ImageType(format), colormap=colormap, add_mask=True
+        )
+        return Response(content, media_type=media_type)
+
+    @routes.get(
+        "/bbox/{west},{south},{east},{north}.{format}",
+        response_class=Response,
+        responses={200: {"content": {m: {} for m in MEDIA_TYPES.values()}}},
+        operation_id="raster.getBbox",
+    )
+    def bbox(
+        found: Annotated[RasterSource, Depends(source)],
+        layers: Annotated[BidxExprParams, Depends(layer)],
+        params: Annotated[ImageRenderingParams, Depends(render)],
+        colormap: Annotated[Any, Depends(ColorMapParams)],
+        west: Annotated[float, Path(description="Degrees.")],
+        south: Annotated[float, Path(description="Degrees.")],
+        east: Annotated[float, Path(description="Degrees.")],
+        north: Annotated[float, Path(description="Degrees.")],
+        format: Annotated[Literal["png", "jpg", "webp"], Path()],
+        max_size: Annotated[
+            int, Query(ge=1, le=int(LIMITS["max_size"]), description="Pixels of the longer side.")
+        ] = 1024,
+    ) -> Response:
+        """Cut a rectangle out of the raster."""
+        corners = [(west, south), (east, south), (east, north), (west, north), (west, south)]
+        body = {"type": "Polygon", "coordinates": [corners]}
+        return crop(found, layers, params, colormap, body, format, max_size)
+
     @routes.get(
         "/{tileMatrixSetId}/tilejson.json",
         operation_id="raster.getTileJSON",
@@ -260,6 +322,10 @@ def router(state: State) -> APIRouter:
         add_viewer=False,
     )
     # Statistics of drawn polygons read at full resolution, one read for each: not bounded.
-    kept = [r for r in tiler.router.routes if "POST" not in (getattr(r, "methods", None) or ())]
+    kept = [
+        r
+        for r in tiler.router.routes
+        if "POST" not in (getattr(r, "methods", None) or ()) or getattr(r, "name", "") == "crop"
+    ]
     tiler.router.routes[:] = kept
     return routes

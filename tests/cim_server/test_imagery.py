@@ -422,3 +422,47 @@ def test_tilejson_and_wmts_agree_on_the_finest_level(client: httpx.Client) -> No
         tile = GRIDS[grid].tile(LON, LAT, level)
         url = said["tiles"][0].format(z=level, x=tile.x, y=tile.y)
         assert client.get(url).status_code == 200
+
+
+def ring(*corners: tuple[float, float]) -> dict[str, Any]:
+    return {"type": "Polygon", "coordinates": [[*corners, corners[0]]]}
+
+
+def test_a_polygon_is_cut_out(client: httpx.Client) -> None:
+    triangle = ring((113.35, 31.65), (113.45, 31.65), (113.35, 31.75))
+    for body in (triangle, {"type": "Feature", "properties": {}, "geometry": triangle}):
+        answer = client.post("/raster/image/crop.png", json=body, params={"max_size": 200})
+        image = pixels(answer)
+        assert answer.headers["content-type"] == "image/png"
+        assert image.shape == (4, 200, 200)
+        assert (image[3] > 0).mean() == pytest.approx(0.5, abs=0.02)
+        assert image[3, 150, 20] == 255 and image[3, 20, 150] == 0
+        box = "/raster/image/bbox/113.35,31.65,113.45,31.75.png"
+        whole = pixels(client.get(box, params={"max_size": 200}))
+        np.testing.assert_array_equal(image[:3, 150, 20], whole[:3, 150, 20])
+    assert client.post("/raster/dem/crop.webp", json=triangle).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"type": "Point", "coordinates": [113.4, 31.7]}, 400, "'Point' cannot be cut out"),
+        ({"type": "Feature", "geometry": None}, 400, "cannot be cut out"),
+        (
+            {"type": "Polygon", "coordinates": [["a"]]},
+            400,
+            "coordinates are not those of a Polygon",
+        ),
+        ({"type": "Polygon"}, 400, "coordinates are not those of a Polygon"),
+        (ring((113.3, 31.6), (113.5, 31.8), (113.5, 31.6), (113.3, 31.8)), 400, "not valid"),
+        (ring((500, 0), (501, 0), (501, 1)), 400, "not degrees"),
+        (ring((10, 10), (11, 10), (11, 11)), 404, "beside the raster"),
+        (ring(*((113.3 + i * 1e-6, 31.6) for i in range(10_001))), 400, "10002 vertices"),
+    ],
+)
+def test_a_polygon_that_cannot_be_cut_is_refused(
+    client: httpx.Client, body: Any, status: int, said: str
+) -> None:
+    answer = client.post("/raster/image/crop.png", json=body)
+    assert answer.status_code == status
+    assert said in answer.json()["detail"]
