@@ -30,9 +30,8 @@ from tiling.errors import (
     SourceUnreadable,
 )
 from tiling.findings import Findings
-from tiling.geoid import parse_vertical
 from tiling.tilers.base import SilentProgress, TilesetInfo
-from tiling.tilers.imagery import Compression, ImageryTiler, write_dem_cog
+from tiling.tilers.imagery import Compression, ImageryTiler
 
 DATA = Path(__file__).parent.parent / "data"
 R, G, B, A = ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha
@@ -403,21 +402,17 @@ from pathlib import Path
 from tiling.errors import StoreError
 from tiling.findings import Findings
 from tiling.tilers.base import SilentProgress
-from tiling.tilers.imagery import ImageryTiler, write_dem_cog
+from tiling.tilers.imagery import ImageryTiler
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 limit = int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 source, out = Path(sys.argv[1]), Path(sys.argv[2])
-for attempt in (
-    lambda: ImageryTiler().run(source, out, SilentProgress(), Findings()),
-    lambda: write_dem_cog(source, out, SilentProgress()),
-):
-    try:
-        attempt()
-    except StoreError as error:
-        assert "cannot be written" in str(error) and "free space" in str(error)
-    else:
-        raise SystemExit("no error")
+try:
+    ImageryTiler().run(source, out, SilentProgress(), Findings())
+except StoreError as error:
+    assert "cannot be written" in str(error) and "free space" in str(error)
+else:
+    raise SystemExit("no error")
 """
 
 
@@ -433,29 +428,3 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path: Path, share: 
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
-
-
-def test_a_dem_keeps_every_value_and_its_samples(tmp_path: Path) -> None:
-    source, out = DATA / "raster" / "dtm.tif", tmp_path / "dem.tif"
-    write_dem_cog(source, out, SilentProgress())
-    assert cog_validate(str(out), strict=True)[0]
-    with rasterio.open(source) as src, rasterio.open(out) as cog:
-        np.testing.assert_array_equal(cog.read(), src.read())
-        assert (cog.nodata, cog.crs, cog.transform) == (src.nodata, src.crs, src.transform)
-    egm96 = parse_vertical("EPSG:5773")
-    before, after = (RasterReader(p).elevation(egm96) for p in (source, out))
-    rng = np.random.default_rng(3)
-    lon = rng.uniform(before.extent.west, before.extent.east, 5000)
-    lat = rng.uniform(before.extent.south, before.extent.north, 5000)
-    np.testing.assert_array_equal(before.sample(lon, lat), after.sample(lon, lat))
-    assert list(tmp_path.iterdir()) == [out]
-
-
-def test_a_dem_in_scaled_feet_is_the_same_heights_after_the_copy(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.tif", smooth(1, 40, 40, np.int16))
-    with rasterio.open(path, "r+") as sink:
-        sink.scales, sink.offsets, sink.units = (0.5,), (3.0,), ("ft",)
-    write_dem_cog(path, tmp_path / "dem.tif", SilentProgress())
-    egm96 = parse_vertical("EPSG:5773")
-    before, after = (RasterReader(tmp_path / n).elevation(egm96) for n in ("a.tif", "dem.tif"))
-    assert before.extent == after.extent

@@ -44,29 +44,6 @@ _COG = {
 LOSSLESS = {"COMPRESS": "DEFLATE", "LEVEL": "6", "PREDICTOR": "YES"}
 
 
-def write_dem_cog(dataset: str | Path, out_path: Path, progress: Progress) -> None:
-    """Write a DEM as lossless COG: same CRS, type, nodata, scale and unit.
-
-    Args:
-        dataset: what GDAL opens: a path, ``/vsizip/...`` or the text of a VRT.
-        out_path: where the COG goes.
-        progress: one step of unknown length.
-
-    Raises:
-        SourceUnreadable: the DEM cannot be read.
-        StoreError: the disk is full or not writable.
-    """
-    progress.begin("cog")
-    part = out_path.with_name(out_path.name + ".part")
-    try:
-        with opened(dataset):
-            pass
-        finish(dataset, part, {**LOSSLESS, "OVERVIEW_RESAMPLING": "AVERAGE"}, progress)
-        part.rename(out_path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 @contextmanager
 def opened(dataset: str | Path) -> Iterator[DatasetReader]:
     """Open a raster; GDAL's errors, in the block too, become `SourceUnreadable`."""

@@ -24,12 +24,12 @@ from tiling.errors import NothingToTile
 from tiling.findings import Findings
 from tiling.tilers.base import Progress, SilentProgress, TilesetInfo
 from tiling.tilers.codecs import Codec, Compression, choose, is_lossy
-from tiling.tilers.cog import block_windows, finish, opened, shown, write_dem_cog, writing
+from tiling.tilers.cog import block_windows, finish, opened, shown, writing
 from tiling.tilers.image_look import Look, Survey, check, survey, understand
 from tiling.tilers.image_place import image_place
 from tiling.tilers.image_vrt import image_vrt
 
-__all__ = ["Compression", "ImageryTiler", "write_dem_cog"]
+__all__ = ["Compression", "ImageryTiler"]
 
 _SAMPLE_SIDE = 1024
 _PERCENTILES = (2.0, 98.0)
