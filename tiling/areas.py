@@ -140,6 +140,12 @@ def explain(
             "0, 0 is how missing coordinates look",
             "remove the features without a place from the source",
         )
+    if xs.size and 0 <= xs.min() and 180 < xs.max() <= 360 and np.abs(ys).max() <= 90:
+        return (
+            "longitudes beyond 180 degrees lie across the antimeridian",
+            "cut the data at 180 degrees, write what lies beyond as -180 and up, and name both "
+            "parts (rasters: gdal_translate -projwin, then gdal_edit.py -a_ullr)",
+        )
     guesses = suggest_crs(x, y, area)
     if not guesses:
         return "", "check --crs, or declare where the data lies: --area west,south,east,north"
