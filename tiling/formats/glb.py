@@ -31,18 +31,25 @@ from tiling.formats.primitive import Grid, Primitive
 MAGIC = b"glTF"
 _HEADER = struct.Struct("<4sII")
 _CHUNK = struct.Struct("<I4s")
-_COMPONENTS = {"int8": 5120, "uint8": 5121, "uint16": 5123, "uint32": 5125, "float32": 5126}
+_COMPONENTS = {
+    "int8": 5120,
+    "uint8": 5121,
+    "int16": 5122,
+    "uint16": 5123,
+    "uint32": 5125,
+    "float32": 5126,
+}
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
 _TRIANGLES = 4
 _BIN, _FALLBACK = 0, 1
-_MESHOPT = "EXT_meshopt_compression"
+MESHOPT = "EXT_meshopt_compression"
 
 # Column vectors: (x, y, z) z-up becomes (x, z, -y) y-up.
 Z_UP_TO_Y_UP = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]], dtype=float)
 
 
 @dataclass(slots=True)
-class _Document:
+class Document:
     """Buffer views and accessors under construction.
 
     Attributes:
@@ -55,7 +62,16 @@ class _Document:
     views: list[dict[str, Any]] = field(default_factory=list)
     accessors: list[dict[str, Any]] = field(default_factory=list)
 
+    def buffers(self) -> list[dict[str, Any]]:
+        """Return the binary chunk, and the buffer that compressed views stand for."""
+        fallback = {MESHOPT: {"fallback": True}}
+        return [
+            {"byteLength": len(self.binary)},
+            {"byteLength": self.decoded_nbytes, "extensions": fallback},
+        ]
+
     def view(self, data: bytes) -> int:
+        """Add a buffer view of plain bytes."""
         # glTF allows no empty view: text columns of empty strings get one unused byte.
         data = data or b"\0"
         start = self._append(data)
@@ -83,7 +99,7 @@ class _Document:
                 "byteOffset": self.decoded_nbytes,
                 "byteLength": nbytes,
                 **view,
-                "extensions": {_MESHOPT: extension},
+                "extensions": {MESHOPT: extension},
             }
         )
         self.decoded_nbytes += nbytes + (-nbytes) % 8
@@ -163,18 +179,18 @@ def encode_tile(
     """
     if not primitives or any(not len(p.triangles) for p in primitives):
         raise ValueError("a glb needs primitives with at least one triangle each")
-    document = _Document()
+    document = Document()
     materials: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
     meshes = [_primitive(document, p, table.num_rows, materials, images) for p in primitives]
     metadata = _structural_metadata(document, encode_properties(table, ids), class_name)
-    used = {"EXT_structural_metadata", "EXT_mesh_features", "KHR_mesh_quantization", _MESHOPT}
+    used = {"EXT_structural_metadata", "EXT_mesh_features", "KHR_mesh_quantization", MESHOPT}
     if any(len(p.edges) for p in primitives):
         used.add("CESIUM_primitive_outline")
     gltf: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "cim-server"},
         "extensionsUsed": sorted(used),
-        "extensionsRequired": [_MESHOPT, "KHR_mesh_quantization"],
+        "extensionsRequired": [MESHOPT, "KHR_mesh_quantization"],
         "extensions": {"EXT_structural_metadata": metadata},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
@@ -187,19 +203,17 @@ def encode_tile(
         "materials": materials,
         "accessors": document.accessors,
         "bufferViews": document.views,
-        "buffers": [
-            {"byteLength": len(document.binary)},
-            {"byteLength": document.decoded_nbytes, "extensions": {_MESHOPT: {"fallback": True}}},
-        ],
+        "buffers": document.buffers(),
     }
     if images:
         gltf["images"] = images
         gltf["samplers"] = [{"wrapS": 33071, "wrapT": 33071}]
         gltf["textures"] = [{"source": i, "sampler": 0} for i in range(len(images))]
-    return _packed(gltf, bytes(document.binary))
+    return packed(gltf, bytes(document.binary))
 
 
-def _packed(gltf: dict[str, Any], binary: bytes) -> bytes:
+def packed(gltf: dict[str, Any], binary: bytes) -> bytes:
+    """Return a glb of a document and its binary chunk."""
     text = orjson.dumps(gltf)
     # 12 + 8 + text + 8 bytes precede the binary, whose first byte must be on a multiple of 8 too.
     text += b" " * ((4 - len(text)) % 8)
@@ -216,7 +230,7 @@ def _packed(gltf: dict[str, Any], binary: bytes) -> bytes:
 
 
 def _primitive(
-    document: _Document,
+    document: Document,
     primitive: Primitive,
     features: int,
     materials: list[dict[str, Any]],
@@ -261,7 +275,7 @@ def _primitive(
 
 
 def _material(
-    document: _Document,
+    document: Document,
     primitive: Primitive,
     materials: list[dict[str, Any]],
     images: list[dict[str, Any]],
@@ -278,7 +292,7 @@ def _material(
 
 
 def _structural_metadata(
-    document: _Document, table: EncodedTable, class_name: str
+    document: Document, table: EncodedTable, class_name: str
 ) -> dict[str, Any]:
     properties = {}
     for encoded in table.columns:

@@ -1,4 +1,4 @@
-"""Subtrees of implicit quadtrees (3D Tiles 1.1, ``.subtree``): availability and tile metadata.
+"""Subtrees of implicit quadtrees and octrees (3D Tiles 1.1, ``.subtree``): availability and tile metadata.
 
 A subtree covers a fixed number of levels. Nodes are numbered level by level, in Morton order
 within a level; availability is a constant, or one bit a node, least significant bit first.
@@ -49,9 +49,9 @@ TILE_CLASS: dict[str, Any] = {
 }
 
 
-def node_count(levels: int) -> int:
-    """Return how many nodes a quadtree of `levels` levels has."""
-    return int((4**levels - 1) // 3)
+def node_count(levels: int, branching: int = 4) -> int:
+    """Return how many nodes a quadtree, or octree (`branching` 8), of `levels` levels has."""
+    return int((branching**levels - 1) // (branching - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Subtree:
     Attributes:
         tiles: (nodes,) bool, which tiles exist.
         contents: (nodes,) bool, which tiles have content.
-        children: (4**levels,) bool, which child subtrees exist, in Morton order.
+        children: (4**levels,) bool, in octrees (8**levels,), which child subtrees exist, in Morton order.
         regions: (available tiles, 6) float64, radians and metres, in the order of the nodes.
         features: (available tiles,) uint32, source features that each tile stands for.
     """
@@ -123,8 +123,13 @@ def _availability(bits: NDArray[np.bool_], buffer: _Buffer) -> dict[str, int]:
     return {"bitstream": buffer.add(packed), "availableCount": count}
 
 
-def decode_subtree(data: bytes, levels: int) -> Subtree:
+def decode_subtree(data: bytes, levels: int, branching: int = 4) -> Subtree:
     """Read a subtree of `levels` levels with bounding regions and counts as metadata.
+
+    Args:
+        data: the file.
+        levels: of the subtree.
+        branching: 4, or 8 in octrees.
 
     Raises:
         FormatError: the bytes are not a subtree, or one that points outside of itself.
@@ -142,12 +147,13 @@ def decode_subtree(data: bytes, levels: int) -> Subtree:
             f"a subtree of {len(data)} bytes claims {json_length} + {binary_length} + 24"
         )
     binary = data[start:]
+    nodes = node_count(levels, branching)
     try:
         contents = document.get("contentAvailability", [{"constant": 0}])[0]
         return Subtree(
-            _bits(document, binary, document["tileAvailability"], node_count(levels)),
-            _bits(document, binary, contents, node_count(levels)),
-            _bits(document, binary, document["childSubtreeAvailability"], 4**levels),
+            _bits(document, binary, document["tileAvailability"], nodes),
+            _bits(document, binary, contents, nodes),
+            _bits(document, binary, document["childSubtreeAvailability"], branching**levels),
             *_metadata(document, binary),
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""tileset.json of 3D Tiles 1.1: an explicit root over implicit quadtrees.
+"""tileset.json of 3D Tiles 1.1: an explicit root over implicit quadtrees or octrees.
 
 Regions go in as `Region` (degrees) and come out in radians; nothing else is converted here.
 """
@@ -16,16 +16,17 @@ from tiling.bounds import Region
 
 @dataclass(frozen=True, slots=True)
 class ImplicitRoot:
-    """A tile that is the root of an implicit quadtree.
+    """A tile that is the root of an implicit tree.
 
     Attributes:
         region: volume of everything below; its rectangle is what clients subdivide.
         geometric_error_m: metres; halves at every level below.
-        content: template with ``{level}``, ``{x}``, ``{y}``.
-        subtrees: template with ``{level}``, ``{x}``, ``{y}``.
+        content: template with ``{level}``, ``{x}``, ``{y}``, in octrees ``{z}``.
+        subtrees: template with the same.
         subtree_levels: levels in each subtree.
         available_levels: levels that hold tiles, at least 1.
         refine: ``REPLACE`` or ``ADD``.
+        scheme: ``QUADTREE`` or ``OCTREE``.
     """
 
     region: Region
@@ -35,6 +36,7 @@ class ImplicitRoot:
     subtree_levels: int
     available_levels: int
     refine: str = "REPLACE"
+    scheme: str = "QUADTREE"
 
     def to_json(self) -> dict[str, Any]:
         """Return the tile as JSON."""
@@ -44,7 +46,7 @@ class ImplicitRoot:
             "refine": self.refine,
             "content": {"uri": self.content},
             "implicitTiling": {
-                "subdivisionScheme": "QUADTREE",
+                "subdivisionScheme": self.scheme,
                 "subtreeLevels": self.subtree_levels,
                 "availableLevels": self.available_levels,
                 "subtrees": {"uri": self.subtrees},

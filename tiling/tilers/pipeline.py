@@ -35,9 +35,9 @@ _ENCODINGS: tuple[Encoding, ...] = (None, "gzip")
 GZIP_LEVEL = 6
 
 
-def compress(data: bytes) -> bytes:
+def compress(data: bytes, level: int = GZIP_LEVEL) -> bytes:
     """Return one gzip member without time or name: equal input gives equal bytes."""
-    return bytes(deflate.gzip_compress(data, GZIP_LEVEL))
+    return bytes(deflate.gzip_compress(data, level))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,223 @@
+"""Which level shows a point: even samples at every level, each point in exactly one.
+
+The one idea: levels are decided from the finest to the coarsest, and what a level shows (with all
+coarser ones, refinement being ADD) is chosen among what the next finer one shows. In every voxel of
+a level, the side of its cells divided by `VOXELS`, the point nearest to the voxel's target is
+a candidate; candidates closer together than the level's least distance compete, the one nearer to
+its target wins. Targets lie a third of a side from the voxel's edge, alternating so that the
+targets of a level are targets of the next: where points are dense, every level is nearly a
+regular lattice, and nothing happens at the borders of cells.
+
+Columns are sampled without their neighbours: candidates keep half the least distance from
+a column's four sides, so points of two columns are never too close, whoever made them. All of it
+depends on the points alone, neither on their order nor on how they were cut.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiling.kernels import njit
+from tiling.tilers.point_lattice import KEY_BITS, LATTICE_LEVEL, STEP_M, gather3
+
+VOXEL_BITS = 7
+VOXELS = 2**VOXEL_BITS
+# Of the shorter side of a voxel.
+_LEAST_DISTANCE = 0.7
+# The deepest level below a column whose voxels keys can tell apart.
+DEEPEST_BELOW = KEY_BITS - VOXEL_BITS
+
+
+def spacing_m(level: int) -> float:
+    """Return the side of a level's voxels, metres from south to north and upwards."""
+    return float(STEP_M * 2.0 ** (LATTICE_LEVEL - level) / VOXELS)
+
+
+def least_distance_m(level: int, shrink: float) -> float:
+    """Return how far apart the points are that a level shows, metres.
+
+    Args:
+        level: of the octree; none of its leaves, which show whatever is left.
+        shrink: cosine of the latitude.
+    """
+    return _LEAST_DISTANCE * spacing_m(level) * shrink
+
+
+def leaf_levels(
+    keys: NDArray[np.uint64], level: int, deepest: int, leaf_points: int
+) -> NDArray[np.int8]:
+    """Return the level of the leaf of every point: the coarsest cell that holds few enough.
+
+    Args:
+        keys: (N,) uint64, ascending, of `column_keys`.
+        level: of the column, the coarsest that a leaf can have.
+        deepest: the finest; its leaves take whatever is left.
+        leaf_points: points that a leaf above `deepest` holds at most.
+    """
+    found = np.full(len(keys), deepest, dtype=np.int8)
+    _leaf_levels(keys, level, deepest, leaf_points, found)
+    return found
+
+
+@njit(cache=True)
+def _leaf_levels(keys, level, deepest, leaf_points, found):  # type: ignore[no-untyped-def]
+    start, count = 0, len(keys)
+    while start < count:
+        here = level
+        while here < deepest:
+            shift = np.uint64(3 * (KEY_BITS - (here - level)))
+            last = start + leaf_points
+            if last >= count or (keys[last] >> shift) != (keys[start] >> shift):
+                break
+            here += 1
+        shift = np.uint64(3 * (KEY_BITS - (here - level)))
+        cell = keys[start] >> shift
+        while start < count and (keys[start] >> shift) == cell:
+            found[start] = here
+            start += 1
+
+
+def sample(
+    places: NDArray[np.uint32],
+    keys: NDArray[np.uint64],
+    levels: NDArray[np.int8],
+    column: int,
+    finest: int,
+    coarsest: int,
+    shrink: float,
+    alone: bool = False,
+) -> None:
+    """Move points of a column to the coarsest levels that show them, in place.
+
+    Args:
+        places: (N, 3) uint32, x and y from the column's corner.
+        keys: (N,) uint64, ascending.
+        levels: (N,) int8; at first the level of each point's leaf.
+        column: level of the column.
+        finest, coarsest: levels to which points are raised, `finest` first.
+        shrink: cosine of the latitude of the column's middle.
+        alone: there are no other columns, so that points may lie at its sides.
+    """
+    for level in range(finest, coarsest - 1, -1):
+        least = least_distance_m(level, shrink) / STEP_M
+        guard = 0.0 if alone else least / 2
+        candidates, nearness = _candidates(
+            places, keys, levels, column, level, shrink, guard / shrink, guard
+        )
+        order = np.lexsort((candidates, nearness))
+        _thin(places, levels, candidates, order, column, level, least, shrink)
+
+
+@njit(cache=True)
+def _candidates(places, keys, levels, column, level, shrink, guard_x, guard_y):  # type: ignore[no-untyped-def]
+    """Return the rows nearest to the targets of their voxels, and how near: squared steps."""
+    below = level - column + VOXEL_BITS
+    shift = np.uint64(3 * (KEY_BITS - below))
+    side = 2.0 ** (LATTICE_LEVEL - level - VOXEL_BITS)
+    width = 2.0 ** (LATTICE_LEVEL - column)
+    target = side * (1.0 / 3.0 if level % 2 == 0 else 2.0 / 3.0)
+    rows = np.empty(len(keys), dtype=np.int64)
+    nearness = np.empty(len(keys))
+    count = 0
+    last = np.uint64(0)
+    for i in range(len(keys)):
+        if levels[i] != level + 1:
+            continue
+        x, y, z = float(places[i, 0]), float(places[i, 1]), float(places[i, 2])
+        if x < guard_x or width - x < guard_x or y < guard_y or width - y < guard_y:
+            continue
+        dx = (x % side - target) * shrink
+        dy = y % side - target
+        dz = z % side - target
+        near = dx * dx + dy * dy + dz * dz
+        voxel = keys[i] >> shift
+        if count and voxel == last:
+            if near < nearness[count - 1]:
+                nearness[count - 1] = near
+                rows[count - 1] = i
+        else:
+            rows[count] = i
+            nearness[count] = near
+            last = voxel
+            count += 1
+    return rows[:count].copy(), nearness[:count].copy()
+
+
+@njit(cache=True)
+def _slot(table, voxel):  # type: ignore[no-untyped-def]
+    mask = np.uint64(len(table) - 1)
+    slot = ((voxel * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & mask
+    while table[slot] != voxel and table[slot] != np.uint64(0):
+        slot = (slot + np.uint64(1)) & mask
+    return slot
+
+
+@njit(cache=True)
+def _thin(places, levels, candidates, order, column, level, least, shrink):  # type: ignore[no-untyped-def]
+    """Raise candidates, the nearest to their targets first, unless one too close was raised."""
+    bits = LATTICE_LEVEL - level - VOXEL_BITS
+    side = 2.0**bits
+    size = 16
+    while size < 2 * len(candidates):
+        size *= 2
+    voxels = np.zeros(size, dtype=np.uint64)
+    owners = np.empty(size, dtype=np.int64)
+    limit = least * least
+    across = least / shrink
+    for rank in range(len(order)):
+        row = candidates[order[rank]]
+        px, py, pz = float(places[row, 0]), float(places[row, 1]), float(places[row, 2])
+        vx = np.int64(places[row, 0]) >> bits
+        vy = np.int64(places[row, 1]) >> bits
+        vz = np.int64(places[row, 2]) >> bits
+        free = True
+        for ix in range(np.int64((px - across) // side), np.int64((px + across) // side) + 1):
+            for iy in range(np.int64((py - least) // side), np.int64((py + least) // side) + 1):
+                for iz in range(np.int64((pz - least) // side), np.int64((pz + least) // side) + 1):
+                    if not free or (ix == vx and iy == vy and iz == vz):
+                        continue
+                    slot = _slot(voxels, _voxel(ix, iy, iz))
+                    if voxels[slot] == np.uint64(0):
+                        continue
+                    other = owners[slot]
+                    dx = (px - float(places[other, 0])) * shrink
+                    dy = py - float(places[other, 1])
+                    dz = pz - float(places[other, 2])
+                    free = dx * dx + dy * dy + dz * dz >= limit
+        if free:
+            levels[row] = level
+            voxel = _voxel(vx, vy, vz)
+            slot = _slot(voxels, voxel)
+            voxels[slot] = voxel
+            owners[slot] = row
+
+
+@njit(cache=True)
+def _voxel(x, y, z):  # type: ignore[no-untyped-def]
+    # Never zero: that marks an empty slot. Voxels of a column have 17 bits below it in x and y.
+    return ((np.uint64(x + 1) << np.uint64(44)) | (np.uint64(y + 1) << np.uint64(24))) ^ np.uint64(
+        z + 1
+    )
+
+
+def cells_of(keys: NDArray[np.uint64], below: int) -> NDArray[np.int64]:
+    """Return x and y from the column's corner and z from the lowest of keys' cells: (N, 3) int64.
+
+    Args:
+        keys: (N,) uint64 of `column_keys`.
+        below: levels of the cells below the column.
+    """
+    out = np.empty((len(keys), 3), dtype=np.int64)
+    _cells_of(keys, below, out)
+    return out
+
+
+@njit(cache=True)
+def _cells_of(keys, below, out):  # type: ignore[no-untyped-def]
+    for i in range(len(keys)):
+        high = keys[i] >> np.uint64(3 * KEY_BITS)
+        cell = (keys[i] & np.uint64((1 << (3 * KEY_BITS)) - 1)) >> np.uint64(3 * (KEY_BITS - below))
+        out[i, 0] = np.int64(gather3(cell))
+        out[i, 1] = np.int64(gather3(cell >> np.uint64(1)))
+        out[i, 2] = (np.int64(high) << below) + np.int64(gather3(cell >> np.uint64(2)))
