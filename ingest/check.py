@@ -16,6 +16,7 @@ from tiling.errors import StoreError
 from tiling.findings import Finding, Findings
 from tiling.mosaics import SheetIndex
 from tiling.validate.foreign import check_foreign
+from tiling.validate.pointcloud import check_pointcloud
 from tiling.validate.terrain import check_terrain
 from tiling.validate.tileset3d import check_tileset
 from tiling.validate.vectortiles import check_vector_tiles
@@ -24,6 +25,7 @@ Check = Callable[[Any], tuple[list[Finding], dict[str, Any]]]
 CHECKS: Mapping[str, Check] = {
     "buildings": check_tileset,
     "terrain": check_terrain,
+    "pointcloud": check_pointcloud,
     "vector": check_vector_tiles,
     "divisions": check_vector_tiles,
 }

@@ -116,7 +116,7 @@ def make_buildings(making: Making) -> Made:
     tiler = BuildingsTiler(
         key=options.key, **_given(min_level=options.min_zoom, max_level=options.max_zoom)
     )
-    writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
+    writer = ThreeTzWriter(fresh(making.folder / "tiles.3tz"))
     try:
         with making.report.step("tile"):
             info = tiler.run_sorted(folder, making.run(writer))
@@ -134,7 +134,7 @@ def make_buildings(making: Making) -> Made:
         findings, _ = check_archive(
             tiles.path, making.executor, making.workers, making.progress.advance
         )
-    _judge(making, findings)
+    judge(making, findings)
     stores = (
         ("tiles", tiles),
         ("features", file_store(parquet, "geoparquet")),
@@ -148,7 +148,7 @@ def make_vector(making: Making) -> Made:
     from tiling.tilers.vector import VectorTiler
 
     prepared = _prepare(making)
-    writer = PmtilesWriter(_fresh(making.folder / "tiles.pmtiles"))
+    writer = PmtilesWriter(fresh(making.folder / "tiles.pmtiles"))
     options = making.plan.options
     tiler = VectorTiler(
         min_zoom=options.min_zoom,
@@ -189,7 +189,7 @@ def make_terrain(making: Making) -> Made:
         DEFAULT_FILL_PIXELS if options.fill_voids is None else options.fill_voids,
         bool(options.despike),
     )
-    writer = ThreeTzWriter(_fresh(making.folder / "tiles.3tz"))
+    writer = ThreeTzWriter(fresh(making.folder / "tiles.3tz"))
     run = making.run(writer)
     try:
         # Tiles come from what is stored, so that those made later from the store are the same.
@@ -206,7 +206,7 @@ def make_terrain(making: Making) -> Made:
     with making.report.step("check"):
         making.progress.begin("check")
         findings, _ = check_terrain_archive(tiles.path, making.executor, making.progress.advance)
-    _judge(making, findings)
+    judge(making, findings)
     data = [("data", file_store(Path(layer.path), "cog")) for layer in stack.own]
     return Made((("tiles", tiles), *data), info, () if parent is None else parent.stores)
 
@@ -244,6 +244,13 @@ def make_imagery(making: Making) -> Made:
     return Made((("data", file_store(cog, "cog")),), info)
 
 
+def make_pointcloud(making: Making) -> Made:
+    """Points to 3D Tiles in a 3TZ."""
+    from ingest.pointcloud_stores import make_pointcloud
+
+    return make_pointcloud(making)
+
+
 Maker = Callable[[Making], Made]
 
 MAKERS: Mapping[Kind, Maker] = {
@@ -252,10 +259,12 @@ MAKERS: Mapping[Kind, Maker] = {
     "imagery": make_imagery,
     "vector": make_vector,
     "divisions": make_vector,
+    "pointcloud": make_pointcloud,
 }
 
 
-def _fresh(path: Path) -> Path:
+def fresh(path: Path) -> Path:
+    """Return the path of a store to be written, with nothing there."""
     # A run that was killed between finishing a store and publishing it leaves it here; the parts
     # it was poured from are still there too.
     path.unlink(missing_ok=True)
@@ -315,10 +324,15 @@ def _check(making: Making, store: PmtilesReader) -> None:
             findings, _ = check_vector_tiles(store)
     finally:
         store.close()
-    _judge(making, findings)
+    judge(making, findings)
 
 
-def _judge(making: Making, findings: Iterable[Finding]) -> None:
+def judge(making: Making, findings: Iterable[Finding]) -> None:
+    """Report what was found in finished tiles.
+
+    Raises:
+        TilingError: a law of their kind is broken.
+    """
     findings = list(findings)
     making.report.findings.merge(findings)
     for finding in findings:

@@ -124,6 +124,7 @@ class Document:
         return self._accessor(view, values.dtype.name, kind, len(values), extra)
 
     def triangles(self, triangles: NDArray[np.uint32], vertices: int) -> int:
+        """Add (T, 3) triangles."""
         name, stride = _index_type(vertices)
         data = meshopt.encode_triangles(triangles)
         count = 3 * len(triangles)
@@ -133,6 +134,7 @@ class Document:
         return self._accessor(view, name, "SCALAR", count, {})
 
     def indices(self, values: NDArray[np.uint32], vertices: int) -> int:
+        """Add a sequence of (N,) indices."""
         name, stride = _index_type(vertices)
         data = meshopt.encode_indices(values)
         view = self._compressed(data, meshopt.INDICES, len(values), stride)

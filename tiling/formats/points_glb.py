@@ -2,8 +2,8 @@
 
 Positions are integers in steps of the grid, uint16 where the tile is small enough and float32
 (exact up to 2**24) elsewhere; a scale makes metres of them, a matrix places those on the Earth.
-Colours of glTF are linear and sources' are sRGB: 8-bit colours become uint16 linear ones, from which
-each of the 256 values can be told again. Everything else is a property attribute
+Colours of glTF are linear and sources' are sRGB: 8-bit colours become uint16 linear ones, from
+which each of the 256 values can be told again. Everything else is a property attribute
 (EXT_structural_metadata), which styles of 3D Tiles name like any property.
 """
 
@@ -27,6 +27,8 @@ QUANTUM_M = (0.00117, 0.00117, 0.001)
 ERROR_M = float(np.linalg.norm(QUANTUM_M) / 2)
 MAX_SHORT = 65_535
 MAX_FLOAT = 2**24
+# Stands for NaN; a float32 that no measurement is.
+_NO_DATA = float(np.finfo(np.float32).min)
 _POINTS = 0
 _Y_UP_TO_Z_UP = Z_UP_TO_Y_UP.T
 
@@ -121,17 +123,23 @@ def encode_points(
     attributes = {"POSITION": document.attribute(positions, min=first.tolist(), max=last.tolist())}
     if colours is not None:
         attributes["COLOR_0"] = document.attribute(colours.astype("<u2"), normalized=True)
-    properties, stated = {}, {}
+    properties: dict[str, dict[str, Any]] = {}
+    stated = {}
     for column, values in columns:
         offset = _offset(values) if column.relative else 0.0
         name = f"_{column.id.upper()}"
         stored = (values - offset if offset else values).astype(_DTYPES[column.component])
-        attributes[name] = document.attribute(stored)
         properties[column.id] = {
             "name": column.name,
             "type": "SCALAR",
             "componentType": column.component,
         }
+        missing = ~np.isfinite(stored)
+        if missing.any():
+            # glTF has only finite numbers.
+            stored[missing] = _NO_DATA
+            properties[column.id]["noData"] = _NO_DATA
+        attributes[name] = document.attribute(stored)
         stated[column.id] = {"attribute": name, **({"offset": offset} if offset else {})}
     gltf: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "cim-server"},
@@ -187,7 +195,7 @@ class DecodedPoints:
     Attributes:
         ecef: (N, 3) float64, Earth-centred metres.
         colours: (N, 3) uint16 linear, or None.
-        columns: (N,) values by property id, offsets added.
+        columns: (N,) values by property id, offsets added, NaN where nothing was measured.
     """
 
     ecef: NDArray[np.float64]
@@ -224,7 +232,10 @@ def decode_points(data: bytes) -> DecodedPoints:
             for name, stated in extension["propertyAttributes"][0]["properties"].items():
                 values = glb.accessor(attributes[stated["attribute"]])
                 offset = stated.get("offset", 0.0)
-                columns[name] = values + np.float64(offset) if offset else values
+                known = values + np.float64(offset) if offset else values
+                if values.dtype.kind == "f":
+                    known = np.where(values == np.float32(_NO_DATA), np.nan, known)
+                columns[name] = known
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise FormatError(f"not a tile of points: {error!r}") from error
     return DecodedPoints(placed(local, matrix), colours, columns)

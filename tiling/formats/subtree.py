@@ -1,4 +1,6 @@
-"""Subtrees of implicit quadtrees and octrees (3D Tiles 1.1, ``.subtree``): availability and tile metadata.
+"""Subtrees of implicit quadtrees and octrees (3D Tiles 1.1, ``.subtree``).
+
+They hold the availability of tiles and the metadata of each.
 
 A subtree covers a fixed number of levels. Nodes are numbered level by level, in Morton order
 within a level; availability is a constant, or one bit a node, least significant bit first.
@@ -61,7 +63,8 @@ class Subtree:
     Attributes:
         tiles: (nodes,) bool, which tiles exist.
         contents: (nodes,) bool, which tiles have content.
-        children: (4**levels,) bool, in octrees (8**levels,), which child subtrees exist, in Morton order.
+        children: (4**levels,) bool, in octrees (8**levels,), which child subtrees exist, in
+            Morton order.
         regions: (available tiles, 6) float64, radians and metres, in the order of the nodes.
         features: (available tiles,) uint32, source features that each tile stands for.
     """

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tiling.bounds import Region
 from tiling.coords import TileCoord
 from tiling.formats.subtree import Subtree, node_count
 from tiling.formats.tileset_json import ImplicitRoot

@@ -147,8 +147,12 @@ class PointCloudTiler(Generic[C]):
             run.findings.add("column-constant", "info", message, count)
         depth = 0
         if RGB in spool.ranges:
-            largest = spool.ranges[RGB]
-            depth = self.colour_depth(int(largest[1]) if largest else 0, count)
+            known = spool.ranges[RGB]
+            if known is not None and known[1] > 0:
+                depth = self.colour_depth(int(known[1]), count)
+            else:
+                message = "all colours are black: tiles have none"
+                run.findings.add("colours-empty", "info", message, count)
         down = np.uint64(2 * (COUNT_LEVEL - start))
         alone = bool((columns >> down == columns[0] >> down).all())
         return PointSettings(start, self.leaf_points, kinds, depth, alone)

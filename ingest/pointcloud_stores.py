@@ -1,0 +1,74 @@
+"""The stores of a point cloud: 3D Tiles in a 3TZ.
+
+Readers cut the source into chunks and decode them in workers, tilers know chunks only as something
+that can be read: here the two meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ingest.make import Made, Making, fresh, judge
+from ingest.readers import open_source
+from ingest.readers.point_chunks import PointChunk
+from ingest.readers.point_colours import ColourEvidence
+from ingest.readers.point_files import PointFilesReader
+from ingest.readers.points import chunk_findings, common_columns, read_chunk
+from tiling.batches import PointBatch
+from tiling.crs import TILE_REF, describe_shift
+from tiling.findings import Finding
+from tiling.stores.zip3tz import ThreeTzWriter
+from tiling.tilers.pointcloud import PointCloudTiler
+from tiling.validate.pointcloud import check_pointcloud_archive
+
+# So many pieces at least, that a run that is killed has little to repeat.
+_PIECES = 50
+_LEAST_POINTS, _MOST_POINTS = 100_000, 400_000
+
+
+def make_pointcloud(making: Making) -> Made:
+    """Point clouds to 3D Tiles in a 3TZ."""
+    findings, declared = making.report.findings, making.plan.options.points()
+
+    def depth(largest: int, count: int) -> int:
+        return ColourEvidence(count, largest).depth(declared.colour_depth, findings)
+
+    tiler = PointCloudTiler(read_points, depth)
+    writer = ThreeTzWriter(fresh(making.folder / "tiles.3tz"))
+    try:
+        with making.report.step("tile"):
+            info = tiler.run(_chunks(making), making.run(writer))
+            tiles = writer.commit()
+    finally:
+        writer.abort()
+    with making.report.step("check"):
+        making.progress.begin("check", info.tiles)
+        found, _ = check_pointcloud_archive(tiles.path, making.executor, making.progress.advance)
+    judge(making, found)
+    return Made((("tiles", tiles),), info)
+
+
+def _chunks(making: Making) -> list[PointChunk]:
+    """Return the pieces of all sources, and note how their frames become that of the tiles."""
+    plan = making.plan
+    total = sum(info.points.count for info in plan.sources if info.points is not None)
+    most = min(max(total // _PIECES, _LEAST_POINTS), _MOST_POINTS)
+    chunks: list[PointChunk] = []
+    for index, info in enumerate(plan.sources):
+        with open_source(info.path, plan.read_options(index)) as reader:
+            assert isinstance(reader, PointFilesReader)  # the plan groups sources by their kind
+            chunks += reader.chunks(most)
+    columns = common_columns(
+        [(chunk.columns, chunk.count) for chunk in chunks], making.report.findings
+    )
+    chunks = [replace(chunk, columns=columns) for chunk in chunks]
+    for ref in dict.fromkeys(chunk.ref for chunk in chunks):
+        making.report.shifts.append(describe_shift(ref, TILE_REF).to_json())
+    return chunks
+
+
+def read_points(chunk: PointChunk) -> tuple[PointBatch, Sequence[Finding]]:
+    """Return the points of a chunk and what is strange about them."""
+    batch = read_chunk(chunk)
+    return batch, chunk_findings(chunk, batch)
