@@ -28,6 +28,7 @@ READERS: tuple[tuple[str, str], ...] = (
     ("vector", "VectorReader"),
     ("raster", "RasterReader"),
     ("xyz", "XyzReader"),
+    ("pdal", "PdalReader"),
 )
 # What lies beside the files of `ingest.readers.sheets.SUFFIXES` and is nothing by itself.
 _BESIDE_RASTERS = {".tfw", ".hdr", ".prj", ".aux", ".xml", ".ovr", ".msk", ".rrd", ".ige", ".md"}
@@ -35,8 +36,8 @@ _BESIDE_RASTERS = {".tfw", ".hdr", ".prj", ".aux", ".xml", ".ovr", ".msk", ".rrd
 _REMEDY = (
     "readable are Shapefile (give the .shp), GeoPackage, GeoJSON, FlatGeobuf, FileGDB, DXF, CSV, "
     "GeoParquet, ZIP archives of these, 3D Tiles (a folder with tileset.json, or .3tz), OBJ and "
-    "glTF models, LAS, LAZ, COPC, E57, PLY and rows of points as text, CityJSON (.city.json, "
-    ".city.jsonl), CityGML, and the rasters GDAL knows"
+    "glTF models, LAS, LAZ, COPC, E57, PLY, rows of points as text, what PDAL reads, CityJSON "
+    "(.city.json, .city.jsonl), CityGML, and the rasters GDAL knows"
 )
 
 

@@ -148,9 +148,14 @@ def _part(
     if axes == SPHERICAL:
         local = _from_spherical(local)
     rotation, translation = pose_of(scan)
-    placed = local @ rotation.T + translation
+    # Term by term: a matrix product rounds differently for different numbers of points.
+    x, y, z = local.T
+    placed = [
+        row[0] * x + row[1] * y + row[2] * z + shift
+        for row, shift in zip(rotation, translation, strict=True)
+    ]
     named = {column_name(field): values for field, values in fields.items()}
-    return assemble(path, {**named, **dict(zip("xyz", placed.T, strict=True))}, names)
+    return assemble(path, {**named, **dict(zip("xyz", placed, strict=True))}, names)
 
 
 def _records(

@@ -25,12 +25,13 @@ Decoder: TypeAlias = Callable[
 ]
 
 # One decoder of each family; a chunk names its own.
-# The library of E57 is large, and imported when it is needed.
+# Imported when they are needed: some bring large libraries.
 DECODERS: dict[str, tuple[str, str]] = {
     "las": ("las_points", "decode_las"),
     "ply": ("ply_points", "decode_ply"),
     "xyz": ("xyz_points", "decode_text"),
     "e57": ("e57_points", "decode_e57"),
+    "pdal": ("pdal_points", "decode_pdal"),
 }
 
 
