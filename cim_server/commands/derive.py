@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cim_server.printed import JsonOption, emit
+from cim_server.commands.printed import JsonOption, emit
 from cim_server.progress import ConsoleProgress
 from tiling.errors import ConfigError
 
 _TextOption = Annotated[str | None, typer.Option()]
 
 
-def derive_points(
+def derive_command(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files or folders.")],
     dtm: Annotated[Path | None, typer.Option(help="COG of the ground.")] = None,
     dsm: Annotated[Path | None, typer.Option(help="COG of the highest first returns.")] = None,
