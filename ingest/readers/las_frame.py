@@ -28,15 +28,25 @@ def frame_of(path: Path, header: LasHeader, findings: Findings) -> PointFrame | 
         findings: receives what was assumed, and what is stated and cannot be used.
     """
     wkt = next((_decoded(raw) for raw in header.find(_PROJECTION, _WKT)), "")
-    keys = header.find(_PROJECTION, _KEYS)
-    stated = wkt
-    if not wkt or (keys and not header.wkt and header.version < (1, 4)):
-        # Old files have keys, and WKT only as a courtesy of the program that wrote them.
-        doubles = b"".join(header.find(_PROJECTION, _DOUBLES)[:1])
-        text = b"".join(header.find(_PROJECTION, _TEXT)[:1])
-        stated = (_keys_as_wkt(keys[0], doubles, text) if keys else "") or wkt
-    if not stated:
-        return None
+    keys = next(iter(header.find(_PROJECTION, _KEYS)), b"")
+    doubles = b"".join(header.find(_PROJECTION, _DOUBLES)[:1])
+    text = b"".join(header.find(_PROJECTION, _TEXT)[:1])
+    of_keys = _keys_as_wkt(keys, doubles, text) if keys else ""
+    # The header says which of them counts; the other is what some program added.
+    stated = [wkt, of_keys] if header.wkt else [of_keys, wkt]
+    usable = [frame for each in stated if each and (frame := _usable(each, findings)) is not None]
+    if len(usable) == 2 and not usable[0].ref.same_horizontal(usable[1].ref):
+        findings.add(
+            "crs-contradiction",
+            "warning",
+            f"files state {usable[0].ref.code} and {usable[1].ref.code}; the first is the one that "
+            "their header points to, and is used",
+            samples=[path.name],
+        )
+    return usable[0] if usable else None
+
+
+def _usable(stated: str, findings: Findings) -> PointFrame | None:
     try:
         return PointFrame.parse(stated)
     except CrsMissing as error:
@@ -55,12 +65,22 @@ def _keys_as_wkt(keys: bytes, doubles: bytes, text: bytes) -> str:
     from rasterio.errors import RasterioError
     from rasterio.io import MemoryFile
 
-    with MemoryFile(_tiff(keys, doubles, text)) as file:
+    with MemoryFile(_tiff(_whole(keys, doubles, text), doubles, text)) as file:
         try:
             with file.open() as dataset:
                 return str(dataset.crs.to_wkt()) if dataset.crs else ""
         except RasterioError:
             return ""
+
+
+def _whole(keys: bytes, doubles: bytes, text: bytes) -> bytes:
+    """Return the directory without keys whose values are missing: GDAL would take none of them."""
+    numbers = struct.unpack(f"<{len(keys) // 2}H", keys[: len(keys) // 2 * 2])
+    room = {_DOUBLES: len(doubles) // 8, _TEXT: len(text)}
+    entries = [numbers[at : at + 4] for at in range(4, len(numbers) - 3, 4)]
+    kept = [key for key in entries if key[1] not in room or key[2] + key[3] <= room[key[1]]]
+    head = (*numbers[:3], len(kept)) if len(numbers) >= 4 else (1, 1, 0, 0)
+    return struct.pack(f"<{4 + 4 * len(kept)}H", *head, *(each for key in kept for each in key))
 
 
 def _tiff(keys: bytes, doubles: bytes, text: bytes) -> bytes:

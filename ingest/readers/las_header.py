@@ -40,6 +40,7 @@ class LasHeader:
     Attributes:
         version: (1, 4) etc.
         wkt: whether the frame is stated as WKT.
+        standard_time: whether GPS time counts from 1980 (less 1e9 s) or from the week's start.
         record_format: 0 to 10.
         record_nbytes: size of a point record, extra bytes included.
         compressed: whether this is LAZ.
@@ -54,6 +55,7 @@ class LasHeader:
 
     version: tuple[int, int]
     wkt: bool
+    standard_time: bool
     record_format: int
     record_nbytes: int
     compressed: bool
@@ -137,6 +139,7 @@ class _Check:
         return LasHeader(
             version,
             bool(head[6] & 16),
+            bool(head[6] & 1),
             record_format,
             record_nbytes,
             compressed,

@@ -81,6 +81,7 @@ class LasLayout:
     Attributes:
         record_format, record_nbytes: as in the header.
         scales, offsets: of the coordinates.
+        standard_time: as in the header.
         extra: columns of extra bytes.
     """
 
@@ -88,6 +89,7 @@ class LasLayout:
     record_nbytes: int
     scales: tuple[float, float, float]
     offsets: tuple[float, float, float]
+    standard_time: bool
     extra: tuple[ExtraBytes, ...]
 
     @classmethod
@@ -98,7 +100,14 @@ class LasLayout:
             SourceUnreadable: extra bytes are described that the records do not have.
         """
         extra = describe_extra_bytes(path, header, set(_NEW_READ), findings)
-        return cls(header.record_format, header.record_nbytes, header.scales, header.offsets, extra)
+        return cls(
+            header.record_format,
+            header.record_nbytes,
+            header.scales,
+            header.offsets,
+            header.standard_time,
+            extra,
+        )
 
     @property
     def columns(self) -> tuple[PointColumn, ...]:
@@ -122,7 +131,9 @@ class LasLayout:
         fields = [field[0] for field in _FIELDS[self.record_format]]
         columns = [PointColumn(name, dtype) for name, dtype in names]
         if "time" in fields:
-            columns.append(PointColumn("gps_time", "float64"))
+            since = "6 January 1980, less 1e9" if self.standard_time else "the week's beginning"
+            said = f"GPS seconds since {since}"
+            columns.append(PointColumn("gps_time", "float64", description=said))
         if "rgb" in fields:
             columns.append(PointColumn("rgb", "uint16", 3))
         if "nir" in fields:

@@ -91,19 +91,16 @@ def assemble(
         names: columns wanted; those the file lacks are left out.
 
     Returns:
-        (N, 3) coordinates, and columns by name.
+        (N, 3) coordinates, and columns by name; points whose coordinates are no numbers are left
+        out, as scanners and organised clouds mark what they did not see.
 
     Raises:
-        FieldInvalid: coordinates that are no numbers, or colours beyond what they can be.
+        FieldInvalid: colours beyond what they can be.
     """
     xyz = np.stack([fields[axis].astype(np.float64) for axis in "xyz"], axis=1)
-    bad = np.flatnonzero(~np.isfinite(xyz).all(axis=1))
-    if bad.size:
-        raise FieldInvalid(
-            f"{bad.size} points have coordinates that are no numbers, e.g. {xyz[bad[0]].tolist()}",
-            source=path,
-            remedy="remove them",
-        )
+    seen = np.isfinite(xyz).all(axis=1)
+    if not seen.all():
+        xyz, fields = xyz[seen], {name: values[seen] for name, values in fields.items()}
     columns = {name: np.ascontiguousarray(fields[name]) for name in names if name in fields}
     if "rgb" in names and all(colour in fields for colour in _COLOURS):
         columns["rgb"] = _rgb(path, np.stack([fields[colour] for colour in _COLOURS], axis=1))

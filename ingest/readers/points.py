@@ -89,6 +89,10 @@ def common_columns(
     for columns, count in files:
         for column in columns:
             known = common.setdefault(column.name, column)
+            if known.description != column.description:
+                message = f"files differ in what {column.name} is"
+                said = {known.description, column.description}
+                findings.add("column-differs", "warning", message, count, sorted(said))
             counts[column.name] = counts.get(column.name, 0) + count
             dtype = np.promote_types(known.dtype, column.dtype).name
             common[column.name] = replace(known, dtype=dtype, width=max(known.width, column.width))
@@ -120,7 +124,8 @@ def chunk_findings(chunk: PointChunk, batch: PointBatch) -> tuple[Finding, ...]:
     if chunk.drop_withheld:
         findings.add("withheld-dropped", "drop", "points marked as withheld are left out", left)
     else:
-        findings.add("points-invalid", "drop", "points marked as invalid are left out", left)
+        message = "points that are marked as invalid, or without coordinates, are left out"
+        findings.add("points-invalid", "drop", message, left)
     for flag, severity in _FLAGS.items():
         if (marked := batch.columns.get(flag)) is not None:
             count = int(np.count_nonzero(marked))

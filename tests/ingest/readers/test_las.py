@@ -190,6 +190,54 @@ def test_extra_bytes_are_typed_scaled_and_told_from_their_no_data(tmp_path: Path
     assert np.array_equal(batch.columns["normal"], np.arange(12.0).reshape(4, 3))
 
 
+def test_several_records_of_extra_bytes_follow_one_another(tmp_path: Path) -> None:
+    cloud = a_cloud(6, 3)
+    for name, kind in (("confidence", "u1"), ("deviation", "f4")):
+        cloud.add_extra_dim(laspy.ExtraBytesParams(name=name, type=kind))
+    cloud["confidence"], cloud["deviation"] = [1, 2, 3], [0.5, 1.5, -2.5]
+    path = write(cloud, tmp_path / "a.las")
+    raw = path.read_bytes()
+    points_at, count = struct.unpack_from("<II", raw, 96)
+    at = raw.index(b"LASF_Spec") - 2
+    head, both = bytearray(raw[at : at + 54]), raw[at + 54 : at + 54 + 384]
+    struct.pack_into("<H", head, 20, 192)
+    parted = head + both[:192] + head + both[192:]
+    whole = bytearray(raw[:at] + parted + raw[at + 54 + 384 :])
+    struct.pack_into("<II", whole, 96, points_at + 54, count + 1)
+    path.write_bytes(whole)
+    batch = read_all(path)
+    assert batch.columns["confidence"].tolist() == [1, 2, 3]
+    assert batch.columns["deviation"].tolist() == [0.5, 1.5, -2.5]
+
+
+def test_extra_bytes_that_records_do_not_have_are_refused(tmp_path: Path) -> None:
+    cloud = a_cloud(6, 3)
+    cloud.add_extra_dim(laspy.ExtraBytesParams(name="confidence", type="u1"))
+    path = write(cloud, tmp_path / "a.las")
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"LASF_Spec") - 2 + 54 + 2] = 10  # a double
+    path.write_bytes(raw)
+    with pytest.raises(SourceUnreadable, match="extra bytes 'confidence'"):
+        chunks_of(path)
+
+
+def test_the_header_says_which_of_two_frames_counts(tmp_path: Path) -> None:
+    path = write(a_cloud(6, 3, "EPSG:4547"), tmp_path / "a.las")
+    old = (DATA / "1.0_0.las").read_bytes()  # holds the keys of EPSG:26915
+    begin = old.index(b"LASF_Projection") - 2
+    keys = old[begin : begin + 54 + 64]
+    raw = path.read_bytes()
+    points_at, count = struct.unpack_from("<II", raw, 96)
+    both = bytearray(raw[:points_at] + keys + raw[points_at:])
+    struct.pack_into("<II", both, 96, points_at + len(keys), count + 1)
+    for wkt, code in ((16, "EPSG:4547"), (0, "EPSG:26915")):
+        both[6] = both[6] & ~16 | wkt
+        path.write_bytes(both)
+        with open_source(path) as reader:
+            assert reader.info().layers[0].ref.code == code
+            assert "crs-contradiction" in [f.rule for f in reader.info().findings]
+
+
 def test_withheld_points_are_kept_and_counted_or_dropped_and_counted(tmp_path: Path) -> None:
     cloud = a_cloud(6, 5)
     cloud.withheld = [0, 1, 0, 1, 0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ingest.readers import open_source
 from ingest.readers.base import ReadOptions
 from ingest.readers.point_chunks import PointOptions
-from ingest.readers.points import read_chunk
+from ingest.readers.points import chunk_findings, read_chunk
 from ingest.readers.text_rows import index_rows, read_rows
 from tiling.batches import PointBatch
 from tiling.errors import FieldInvalid, SourceError, SourceUnreadable
@@ -110,7 +110,6 @@ def test_pts_counts_its_points_and_needs_no_names(tmp_path: Path) -> None:
         ("1 2 x", "'1 2 x'"),
         ("1,5 2,5 3,5", "'1,5 2,5 3,5'"),
         ("", "''"),
-        ("1 2 nan", "no numbers"),
     ],
 )
 def test_a_row_that_does_not_parse_is_refused_with_its_line(
@@ -122,8 +121,18 @@ def test_a_row_that_does_not_parse_is_refused_with_its_line(
     with pytest.raises(SourceError) as caught:
         read(path, max_points=3000)
     assert problem in caught.value.problem
-    if "nan" not in row:
-        assert "line 8502 " in caught.value.problem
+    assert "line 8502 " in caught.value.problem
+
+
+def test_points_without_coordinates_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = text(tmp_path / "a.xyz", "x y z r g b\n1 2 3 1 1 1\nnan nan nan 2 2 2\n4 5 6 3 3 3\n")
+    with open_source(path, options()) as reader:
+        (chunk,) = reader.chunks()
+        assert reader.info().points.bounds == (1, 2, 3, 4, 5, 6)
+    batch = read_chunk(chunk)
+    assert batch.xyz.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert batch.columns["rgb"].tolist() == [[1, 1, 1], [3, 3, 3]]
+    assert [(f.rule, f.count) for f in chunk_findings(chunk, batch)] == [("points-invalid", 1)]
 
 
 def test_an_empty_field_is_not_skipped(tmp_path: Path) -> None:
