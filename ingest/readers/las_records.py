@@ -31,8 +31,9 @@ _NEW = [
     ("source", "<u2"),
     ("time", "<f8"),
 ]
-_TIME, _RGB, _NIR = [("time", "<f8")], [("rgb", "<u2", (3,))], [("nir", "<u2")]
-_FIELDS: tuple[list[Any], ...] = (
+_TIME, _NIR = [("time", "<f8")], [("nir", "<u2")]
+_RGB = [("red", "<u2"), ("green", "<u2"), ("blue", "<u2")]
+_FIELDS: tuple[list[tuple[str, str]], ...] = (
     _XYZ + _OLD,
     _XYZ + _OLD + _TIME,
     _XYZ + _OLD + _RGB,
@@ -134,7 +135,7 @@ class LasLayout:
             since = "6 January 1980, less 1e9" if self.standard_time else "the week's beginning"
             said = f"GPS seconds since {since}"
             columns.append(PointColumn("gps_time", "float64", description=said))
-        if "rgb" in fields:
+        if "red" in fields:
             columns.append(PointColumn("rgb", "uint16", 3))
         if "nir" in fields:
             columns.append(PointColumn("nir", "uint16"))
@@ -151,7 +152,7 @@ class LasLayout:
         """Return raw bytes as a structured array."""
         fields = _FIELDS[self.record_format]
         names = [field[0] for field in fields]
-        types = [(field[1], field[2]) if len(field) > 2 else field[1] for field in fields]
+        types = [field[1] for field in fields]
         offsets = np.concatenate([[0], np.cumsum([np.dtype(t).itemsize for t in types])])[:-1]
         layout = np.dtype(
             {
@@ -192,12 +193,20 @@ def _bits(field: str, shift: int, mask: int) -> Callable[[Records], NDArray[Any]
     return lambda records: (records[field] >> shift) & np.uint8(mask)
 
 
+def _colours(records: Records) -> NDArray[Any]:
+    # A channel at a time: NumPy copies fields of three values one value at a time.
+    rgb = np.empty((len(records), 3), np.uint16)
+    for channel, name in enumerate(("red", "green", "blue")):
+        rgb[:, channel] = records[name]
+    return rgb
+
+
 _BOTH: dict[str, Callable[[Records], NDArray[Any]]] = {
     "intensity": _plain("intensity"),
     "user_data": _plain("user"),
     "point_source_id": _plain("source"),
     "gps_time": _plain("time"),
-    "rgb": _plain("rgb"),
+    "rgb": _colours,
     "nir": _plain("nir"),
 }
 _OLD_READ: dict[str, Callable[[Records], NDArray[Any]]] = {
