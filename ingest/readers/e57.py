@@ -23,7 +23,8 @@ from ingest.readers.e57_points import (
     reading,
 )
 from ingest.readers.point_chunks import PointColumn
-from ingest.readers.point_files import Cut, PointFile, PointFilesReader
+from ingest.readers.point_file import Cut, PointFile
+from ingest.readers.point_files import PointFilesReader
 from ingest.readers.point_names import points_of
 from ingest.readers.points import common_columns
 from tiling.errors import CrsMissing, SourceUnreadable

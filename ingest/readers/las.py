@@ -13,7 +13,8 @@ from ingest.readers.las_header import SIGNATURE, LasHeader, read_header
 from ingest.readers.las_points import PackedPoints
 from ingest.readers.las_records import WAVEFORM_FORMATS, LasLayout
 from ingest.readers.laz import coding
-from ingest.readers.point_files import Cut, PointFile, PointFilesReader
+from ingest.readers.point_file import Cut, PointFile
+from ingest.readers.point_files import PointFilesReader
 from tiling.findings import Findings
 
 _SUFFIXES = (".las", ".laz")

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ingest.readers.pdal_points import SIZE, PdalPoints, column_name, streaming
-from ingest.readers.point_files import Cut, PointFile, PointFilesReader
+from ingest.readers.point_file import Cut, PointFile
+from ingest.readers.point_files import PointFilesReader
 from ingest.readers.point_names import points_of
 from tiling.errors import CrsMissing, NothingToTile
 from tiling.findings import Findings

@@ -13,7 +13,8 @@ import numpy as np
 
 from ingest.readers.base import SNIFF_NBYTES
 from ingest.readers.ply_points import PlyPoints
-from ingest.readers.point_files import Cut, PointFile, PointFilesReader
+from ingest.readers.point_file import Cut, PointFile
+from ingest.readers.point_files import PointFilesReader
 from ingest.readers.point_names import known_name, points_of
 from ingest.readers.text_rows import RowIndex, index_rows
 from tiling.errors import SourceUnreadable

@@ -8,12 +8,12 @@ known, described and cut; how its chunks are decoded stands in `ingest.readers.p
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,56 +35,14 @@ from ingest.readers.point_chunks import (
     PointFacts,
     PointOptions,
 )
+from ingest.readers.point_file import Cut, PointFile
+from ingest.readers.point_places import geodetic, in_metres, moved, placed, widened
 from ingest.readers.points import common_columns, read_chunk
 from tiling.batches import FeatureBatch
-from tiling.crs import SpatialRef, transform_points
-from tiling.ellipsoid import ecef_to_geodetic
+from tiling.crs import TILE_REF, SpatialRef
 from tiling.errors import CrsMissing, NothingToTile, SourceError
 from tiling.findings import Findings
-from tiling.geoid import parse_vertical
 from tiling.point_frames import PointFrame
-
-
-@dataclass(frozen=True, slots=True)
-class PointFile:
-    """What the header of one file says.
-
-    Attributes:
-        path: the file.
-        label: its format, for people.
-        count: number of points.
-        columns: what its points have.
-        bounds: (xmin, ymin, zmin, xmax, ymax, zmax) as stated, in the file's own units; None when
-            they are not stated.
-        scale: quantum of the coordinates, in the file's own units; None for floats.
-        frame: as stated by the file or by the user; None when nobody does.
-        known: what the family keeps for cutting and decoding.
-    """
-
-    path: Path
-    label: str
-    count: int
-    columns: tuple[PointColumn, ...]
-    bounds: Bounds | None
-    scale: tuple[float, float, float] | None
-    frame: PointFrame | None
-    known: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How a file's points are cut.
-
-    Attributes:
-        decoder: a key of `ingest.readers.points.DECODERS`.
-        layout: what the decoder needs for the points from one ordinal to before another.
-        ends: (C,) int64; ordinals after which cutting is cheap, the last one the file's count;
-            None where any cut is as good.
-    """
-
-    decoder: str
-    layout: Callable[[int, int], Any]
-    ends: NDArray[np.int64] | None = None
 
 
 class PointFilesReader:
@@ -155,7 +113,7 @@ class PointFilesReader:
                     source=self.path,
                     remedy="name the files, or the folder they lie in",
                 )
-        described = [self._framed(self.describe(path, self.findings)) for path in paths]
+        described = [self._placed(path) for path in paths]
         empty = [file.path.name for file in described if not file.count]
         if len(described) > 1:
             self.findings.add("empty-files", "info", "files hold no points", len(empty), empty)
@@ -170,66 +128,8 @@ class PointFilesReader:
             self.findings.add("crs-missing", "warning", message, len(unplaced), unplaced)
         return tuple(described)
 
-    def _framed(self, file: PointFile) -> PointFile:
-        """Decide a file's frame: what is declared wins over what it states."""
-        stated, declared = self._believable(file), self.options.crs
-        frame = stated
-        if declared is not None:
-            frame = PointFrame.parse(declared)
-            if stated is not None and stated.geocentric == frame.geocentric:
-                frame = self._over(stated, frame)
-        elif stated is None and self.options.assume_crs is not None:
-            frame = PointFrame.parse(self.options.assume_crs)
-        if frame is None:
-            return replace(file, frame=None)
-        if self.options.points.height_unit is not None:
-            frame = frame.with_unit(self.options.points.height_unit)
-        if frame.ref.note:
-            self.findings.add("vertical-datum-unused", "warning", frame.ref.note)
-        if frame.assumption:
-            self.findings.add("height-unit-assumed", "assumption", frame.assumption)
-        if frame.z_unit_m != 1.0 and not frame.geocentric:
-            message = f"heights in {frame.unit} are converted to metres"
-            self.findings.add("heights-converted", "info", message, file.count)
-        if frame.geocentric:
-            message = "geocentric coordinates are converted to longitude, latitude and height"
-            self.findings.add("geocentric-converted", "info", message, file.count)
-        return replace(file, frame=replace(frame, ref=self._on_datum(frame.ref)))
-
-    def _over(self, stated: PointFrame, declared: PointFrame) -> PointFrame:
-        if not declared.ref.same_horizontal(stated.ref):
-            self.findings.add(
-                "crs-overridden",
-                "warning",
-                f"files state {stated.ref.code}; read as {declared.ref.code} as declared",
-            )
-            return declared
-        # Saying the horizontal CRS once more takes back neither the datum nor the unit of heights.
-        return declared if declared.states_unit else stated
-
-    def _believable(self, file: PointFile) -> PointFrame | None:
-        """Return the frame a file states; None where its own bounds contradict it."""
-        if file.frame is None or not file.frame.geocentric or file.bounds is None:
-            return file.frame
-        radius = float(np.linalg.norm(np.add(file.bounds[:3], file.bounds[3:]) / 2))
-        if _LEAST_RADIUS_M < radius < _MOST_RADIUS_M:
-            return file.frame
-        self.findings.add(
-            "crs-unusable",
-            "warning",
-            "its frame is not used: it says geocentric, and points lie "
-            f"{radius / 1000:.0f} km from the Earth's centre",
-            samples=[file.path.name],
-        )
-        return None
-
-    def _on_datum(self, ref: SpatialRef) -> SpatialRef:
-        """Return the frame with its heights as the user declares or assumes them."""
-        if self.options.vertical is not None:
-            return ref.with_vertical(parse_vertical(self.options.vertical))
-        if ref.vertical is None and self.options.assume_vertical is not None:
-            return ref.with_vertical(parse_vertical(self.options.assume_vertical))
-        return ref
+    def _placed(self, path: Path) -> PointFile:
+        return placed(self.describe(path, self.findings), self.options, self.findings)
 
     def _bounds_of(self, file: PointFile) -> Bounds | None:
         """Return a file's bounds, in its own units; measured where its header states none."""
@@ -243,7 +143,8 @@ class PointFilesReader:
                 xyz = read_chunk(chunk, ()).xyz
                 low = np.minimum(low, xyz.min(axis=0, initial=np.inf))
                 high = np.maximum(high, xyz.max(axis=0, initial=-np.inf))
-            _MEASURED[key] = (*low.tolist(), *high.tolist())
+            seen = bool((low <= high).all())
+            _MEASURED[key] = (*low.tolist(), *high.tolist()) if seen else None
         return _MEASURED[key]
 
     @property
@@ -358,7 +259,7 @@ class PointFilesReader:
                 end - start,
                 frame.ref,
                 columns,
-                _in_metres(_widened(file), frame),
+                in_metres(widened(file), frame),
                 frame.z_unit_m,
                 frame.geocentric,
                 cut.layout(start, end),
@@ -373,11 +274,11 @@ class PointFilesReader:
             box = self._bounds_of(file)
             if box is not None:
                 frame = file.frame or _UNKNOWN
-                box = _geodetic(box) if frame.geocentric else _in_metres(box, frame)
+                box = geodetic(box) if frame.geocentric else in_metres(box, frame)
             if box is not None:
                 here, there = file.frame, self.files[0].frame
                 if here and there and not here.ref.same_horizontal(there.ref):
-                    box = _moved(box, here.ref, there.ref)
+                    box = moved(box, here.ref, there.ref)
                 boxes.append(box)
         if not boxes:
             return None
@@ -415,11 +316,9 @@ class PointFilesReader:
 
 
 # Bounds of files whose headers state none: a plan looks at a source more than once.
-_MEASURED: dict[tuple[Path, int, int, PointOptions], Bounds] = {}
-# The Earth's surface, with room for the deepest trench and the highest flight.
-_LEAST_RADIUS_M, _MOST_RADIUS_M = 6.34e6, 6.41e6
+_MEASURED: dict[tuple[Path, int, int, PointOptions], Bounds | None] = {}
 # Stands in where coordinates are only measured, never placed.
-_UNKNOWN = PointFrame(SpatialRef.parse("EPSG:3857"))
+_UNKNOWN = PointFrame(TILE_REF)
 
 
 def _pieces(count: int, ends: NDArray[np.int64] | None, max_points: int) -> Iterator[int]:
@@ -433,40 +332,3 @@ def _pieces(count: int, ends: NDArray[np.int64] | None, max_points: int) -> Iter
                 end = int(ends[cut - 1])
         yield end
         start = end
-
-
-def _widened(file: PointFile) -> Bounds | None:
-    """Return a file's bounds and a quantum around them: some are stated before rounding."""
-    if file.bounds is None or file.scale is None:
-        return file.bounds
-    around = np.abs(file.scale)
-    low, high = file.bounds[:3] - around, file.bounds[3:] + around
-    return (*low.tolist(), *high.tolist())
-
-
-def _in_metres(bounds: Bounds | None, frame: PointFrame) -> Bounds | None:
-    """Return bounds with heights in metres; None for geocentric ones, whose box says little."""
-    if bounds is None or frame.geocentric:
-        return None
-    xmin, ymin, zmin, xmax, ymax, zmax = bounds
-    return xmin, ymin, zmin * frame.z_unit_m, xmax, ymax, zmax * frame.z_unit_m
-
-
-def _geodetic(box: Bounds) -> Bounds:
-    """Return longitudes, latitudes and heights of a geocentric box: more than its points span."""
-    t = np.linspace(0.0, 1.0, 5)
-    sides = (low + t * (high - low) for low, high in zip(box[:3], box[3:], strict=True))
-    places = np.stack([g.ravel() for g in np.meshgrid(*sides)], axis=1)
-    positions = np.stack(ecef_to_geodetic(places), axis=1)
-    return (*positions.min(axis=0).tolist(), *positions.max(axis=0).tolist())
-
-
-def _moved(box: Bounds, src: SpatialRef, dst: SpatialRef) -> Bounds:
-    # Edges bend between frames: eleven points of each say where the box goes.
-    t = np.linspace(0.0, 1.0, 11)
-    x, y = (
-        g.ravel()
-        for g in np.meshgrid(box[0] + t * (box[3] - box[0]), box[1] + t * (box[4] - box[1]))
-    )
-    x, y, _ = transform_points(src, dst, x, y)
-    return float(x.min()), float(y.min()), box[2], float(x.max()), float(y.max()), box[5]

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest.readers.point_files import Cut, PointFile, PointFilesReader
+from ingest.readers.point_file import Cut, PointFile
+from ingest.readers.point_files import PointFilesReader
 from ingest.readers.point_names import known_name, points_of
 from ingest.readers.text_rows import index_rows
 from ingest.readers.xyz_points import TextPoints
