@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,11 @@ def _srgb_to_linear(values: NDArray[np.float64]) -> NDArray[np.float64]:
 LINEAR_OF_8 = np.round(_srgb_to_linear(np.arange(256) / 255.0) * 65535.0).astype(np.uint16)
 
 
+@cache
+def _linear_of_16() -> NDArray[np.uint16]:
+    return np.round(_srgb_to_linear(np.arange(65_536) / 65535.0) * 65535.0).astype(np.uint16)
+
+
 def linear_colours(rgb: NDArray[Any], depth: int) -> NDArray[np.uint16]:
     """Return sRGB colours as linear ones.
 
@@ -81,9 +87,9 @@ def linear_colours(rgb: NDArray[Any], depth: int) -> NDArray[np.uint16]:
     """
     if depth == 8:
         found: NDArray[np.uint16] = LINEAR_OF_8[np.minimum(rgb, 255)]
-        return found
-    linear = _srgb_to_linear(rgb / 65535.0)
-    return np.round(linear * 65535.0).astype(np.uint16)
+    else:
+        found = _linear_of_16()[rgb]
+    return found
 
 
 def srgb_colours(linear: NDArray[np.uint16]) -> NDArray[np.uint8]:

@@ -1,16 +1,17 @@
 """Points on disk, sorted by their columns: what chunks leave and work units gather.
 
 A run is one chunk's points as packed records, sorted by column of `COUNT_LEVEL`, with the columns
-and how many points each has beside it. Gathering a column of any coarser level is one read of every
-run that touches it. Memory is bounded by a chunk while writing and by a column while reading.
+and how many points each has beside it. What is the same of all points of a chunk is stated once and
+is no part of its records. Gathering a column of any coarser level is one read of every run that
+touches it. Memory is bounded by a chunk while writing and by a column while reading.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from tiling.coords import unmorton2
 from tiling.crs import TILE_REF, transform_points
 from tiling.findings import Finding, Findings
 from tiling.tilers.point_lattice import (
-    COUNT_LEVEL,
     HIGHEST_M,
     LATTICE_LEVEL,
     LOWEST_M,
@@ -31,22 +31,8 @@ from tiling.tilers.point_lattice import (
     on_lattice,
 )
 
+RGB = "rgb"
 PLACE = (("x", "<u4"), ("y", "<u4"), ("z", "<u4"))
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """What is known of a run.
-
-    Attributes:
-        dtype: of the records, as `numpy.dtype` takes it.
-        ranges: least and greatest value of every column, NaN left out; None where there is none.
-        findings: of reading and placing.
-    """
-
-    dtype: list[tuple[Any, ...]]
-    ranges: Mapping[str, tuple[float, float] | None]
-    findings: tuple[Finding, ...]
 
 
 def write_run(
@@ -78,12 +64,14 @@ def write_run(
     order = np.argsort(columns)
     if len(lost):
         order = order[placed[order]]
-    dtype = record_dtype(batch)
-    records = np.empty(len(order), dtype=dtype)
+    fields = _fields(batch)
+    same = {name: value for name, values in batch.columns.items() for value in _same(values)}
+    varying = [field for field in fields if field[0] not in same]
+    records = np.empty(len(order), dtype=np.dtype([*PLACE, *varying]))
     for axis, (name, _) in enumerate(PLACE):
         records[name] = places[order, axis]
-    for name, values in batch.columns.items():
-        records[name] = values[order]
+    for name, *_ in varying:
+        records[name] = batch.columns[name][order]
     found, counts = np.unique(columns[order], return_counts=True)
     part = folder / f"run-{index:06d}.{os.getpid()}.tmp"
     part.write_bytes(records.tobytes())
@@ -92,7 +80,8 @@ def write_run(
         np.save(file, np.stack([found, counts.astype(np.uint64)]))
     part.rename(_index(folder, index))
     facts = {
-        "dtype": [list(field) for field in _fields(batch)],
+        "fields": fields,
+        "same": same,
         "ranges": {name: _range(values) for name, values in batch.columns.items()},
         "findings": [finding.to_json() for finding in seen],
     }
@@ -105,17 +94,22 @@ def is_run_finished(folder: Path, index: int) -> bool:
     return _facts(folder, index).exists()
 
 
-def record_dtype(batch: PointBatch) -> np.dtype[Any]:
-    """Return the packed record of a batch's points: places and columns."""
-    return np.dtype([*PLACE, *_fields(batch)])
-
-
 def _fields(batch: PointBatch) -> list[tuple[Any, ...]]:
     fields: list[tuple[Any, ...]] = []
     for name, values in batch.columns.items():
         kind = values.dtype.newbyteorder("<").str
         fields.append((name, kind) if values.ndim == 1 else (name, kind, values.shape[1:]))
     return fields
+
+
+def _same(values: NDArray[Any]) -> list[float | int | None]:
+    """Return the one value of a column, None for NaN; nothing when there are several."""
+    if not values.size:
+        return []
+    first = values.flat[0]
+    if values.dtype.kind == "f" and np.isnan(first):
+        return [None] if np.isnan(values).all() else []
+    return [first.item()] if (values == first).all() else []
 
 
 def _range(values: NDArray[Any]) -> tuple[float, float] | None:
@@ -137,58 +131,85 @@ def _facts(folder: Path, index: int) -> Path:
 
 
 class PointSpool:
-    """Complete runs 0 to `runs` - 1; worker processes open their own (`open_points`)."""
+    """Complete runs 0 to `runs` - 1; worker processes open their own (`open_points`).
+
+    Attributes:
+        fields: every column of the source, as `numpy.dtype` takes it.
+        varying: names of those that are not the same of every point.
+        constants: the value of the others; None for NaN.
+        ranges: least and greatest finite value of every column; None where there is none.
+        findings: of reading and placing.
+        dtype: of gathered records: places, and what varies; colours unless all are black.
+    """
 
     def __init__(self, folder: Path, runs: int) -> None:
         self.folder = folder
         self.runs = runs
         facts = [json.loads(_facts(folder, i).read_text(encoding="utf-8")) for i in range(runs)]
-        self.fields = [_as_field(field) for field in facts[0]["dtype"]]
-        self.dtype = np.dtype([*PLACE, *self.fields])
+        self.fields = [_as_field(field) for field in facts[0]["fields"]]
         for other in facts:
-            if [_as_field(field) for field in other["dtype"]] != self.fields:
+            if [_as_field(field) for field in other["fields"]] != self.fields:
                 raise ValueError(f"{folder}: chunks of one source have different columns")
         self.findings = [Finding.from_json(f) for each in facts for f in each["findings"]]
-        self.ranges = {field[0]: _merged(facts, field[0]) for field in self.fields}
+        self.ranges = {name: _merged(facts, name) for name, *_ in self.fields}
+        self._same: list[dict[str, Any]] = [each["same"] for each in facts]
+        first = self._same[0]
+        names = [name for name, *_ in self.fields]
+        self.constants = {
+            name: first[name]
+            for name in names
+            if all(name in same and same[name] == first[name] for same in self._same)
+        }
+        self.varying = [name for name in names if name not in self.constants]
+        kept = set(self.varying) | ({RGB} if self.constants.get(RGB) else set())
+        self.dtype = self._records_dtype(kept)
 
-    def counts(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Return columns of `COUNT_LEVEL`, ascending, and how many points each holds."""
-        total_columns = np.empty(0, dtype=np.uint64)
-        total_counts = np.empty(0, dtype=np.int64)
-        # A few runs at a time, so that what many runs share is held once.
-        for first in range(0, self.runs, 32):
-            parts = [self._read_index(i) for i in range(first, min(first + 32, self.runs))]
-            columns = np.concatenate([total_columns, *(part[0] for part in parts)])
-            counts = np.concatenate([total_counts, *(part[1].astype(np.int64) for part in parts)])
-            total_columns, inverse = np.unique(columns, return_inverse=True)
-            total_counts = np.bincount(inverse, counts, len(total_columns)).astype(np.int64)
-        return total_columns, total_counts
+    def _records_dtype(self, names: set[str]) -> np.dtype[Any]:
+        return np.dtype([*PLACE, *(field for field in self.fields if field[0] in names)])
 
-    def _read_index(self, index: int) -> NDArray[np.uint64]:
-        found: NDArray[np.uint64] = np.load(_index(self.folder, index))
-        return found
+    def slices(self) -> NDArray[np.int64]:
+        """Return where points are: (N, 4) int64 of column, run, first record, count, by column."""
+        parts = []
+        for run in range(self.runs):
+            columns, counts = np.load(_index(self.folder, run)).astype(np.int64)
+            starts = np.cumsum(counts) - counts
+            parts.append(np.stack([columns, np.full(len(columns), run), starts, counts], axis=1))
+        every = np.concatenate(parts)
+        ordered: NDArray[np.int64] = every[np.argsort(every[:, 0], kind="stable")]
+        return ordered
 
-    def gather(self, column: int, level: int) -> NDArray[Any]:
+    def gather(self, column: int, level: int, slices: NDArray[np.int64]) -> NDArray[Any]:
         """Return the points of a column, in no order: records with places from its corner.
 
         Args:
             column: Morton index.
-            level: of the column, at most `COUNT_LEVEL`.
+            level: of the column.
+            slices: (K, 3) int64: run, first record, count.
         """
-        down = 2 * (COUNT_LEVEL - level)
-        wanted = np.array([column << down, (column + 1) << down], dtype=np.uint64)
-        parts = []
-        for run in range(self.runs):
-            columns, counts = self._read_index(run)
-            first, last = np.searchsorted(columns, wanted)
-            if first == last:
-                continue
-            start, count = int(counts[:first].sum()), int(counts[first:last].sum())
-            offset = start * self.dtype.itemsize
-            parts.append(np.fromfile(_records(self.folder, run), self.dtype, count, offset=offset))
-        records = np.concatenate(parts)
+        records = np.empty(int(slices[:, 2].sum()), dtype=self.dtype)
+        at = 0
+        for run, start, count in slices.tolist():
+            same = self._same[run]
+            dtype = self._records_dtype({f[0] for f in self.fields if f[0] not in same})
+            offset = start * dtype.itemsize
+            found = np.fromfile(_records(self.folder, run), dtype, count, offset=offset)
+            own = records[at : at + count]
+            if dtype == self.dtype:
+                own[:] = found
+            else:
+                for name in self.dtype.names or ():
+                    value = same.get(name, 0)
+                    missing = np.nan if value is None else value
+                    own[name] = missing if name in same else found[name]
+            at += count
         rebase(records, corner(column, level))
         return records
+
+
+@lru_cache(maxsize=2)
+def open_points(folder: Path, runs: int) -> PointSpool:
+    """Open complete runs once a process."""
+    return PointSpool(folder, runs)
 
 
 def corner(column: int, level: int) -> tuple[int, int]:

@@ -39,9 +39,8 @@ from tiling.tilers.point_lattice import (
     cell_size_m,
 )
 from tiling.tilers.point_sampling import cells_of, leaf_levels, sample
-from tiling.tilers.point_spool import corner, in_order, places_of
+from tiling.tilers.point_spool import RGB, corner, in_order, places_of
 
-RGB = "rgb"
 _GZIP_LEVEL = 1
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -36,8 +37,8 @@ from tiling.tilers.octree import OctreeLevel, grow, implicit_roots, subtrees
 from tiling.tilers.pipeline import UnitResult, build_units, compress, drain
 from tiling.tilers.point_lattice import COUNT_LEVEL, LATTICE_LEVEL, ROOT_LEVEL
 from tiling.tilers.point_sampling import DEEPEST_BELOW, spacing_m
-from tiling.tilers.point_spool import PointSpool, is_run_finished, write_run
-from tiling.tilers.point_tiles import RGB, BuiltColumn, PointSettings, build_column, point_tiles
+from tiling.tilers.point_spool import RGB, PointSpool, is_run_finished, open_points, write_run
+from tiling.tilers.point_tiles import BuiltColumn, PointSettings, build_column, point_tiles
 from tiling.tilers.quadtree import degrees
 
 C = TypeVar("C")
@@ -67,7 +68,7 @@ class _Columns:
 
     folder: Path
     runs: int
-    columns: tuple[int, ...]
+    columns: tuple[tuple[int, NDArray[np.int64]], ...]
     level: int
     settings: PointSettings
     handed: Path
@@ -127,18 +128,20 @@ class PointCloudTiler(Generic[C]):
         drain(jobs, run.executor, run.workers * 2, run.progress)
         spool = PointSpool(folder, len(chunks))
         run.findings.merge(spool.findings)
-        columns, counts = spool.counts()
-        if not len(columns):
+        slices = spool.slices()
+        if not len(slices):
             raise NothingToTile("no point has a place on the Earth")
+        columns, firsts = np.unique(slices[:, 0], return_index=True)
+        counts = np.add.reduceat(slices[:, 3], firsts)
         settings = self._settings(spool, columns, int(counts.sum()), run)
         level = _unit_level(columns, counts, settings.start, self.column_points)
-        facts = _build(folder, len(chunks), columns, counts, level, settings, self, run)
+        facts = _build(folder, len(chunks), slices, level, settings, self, run)
         roots = grow(point_tiles([tile for fact in facts for tile in fact["tiles"]]))
         bind(roots, run.writer)
         return _info(roots, facts, settings, spool)
 
     def _settings(
-        self, spool: PointSpool, columns: NDArray[np.uint64], count: int, run: Run
+        self, spool: PointSpool, columns: NDArray[np.int64], count: int, run: Run
     ) -> PointSettings:
         start = _start_level(columns)
         kinds, constants = _column_types(spool)
@@ -153,7 +156,7 @@ class PointCloudTiler(Generic[C]):
             else:
                 message = "all colours are black: tiles have none"
                 run.findings.add("colours-empty", "info", message, count)
-        down = np.uint64(2 * (COUNT_LEVEL - start))
+        down = 2 * (COUNT_LEVEL - start)
         alone = bool((columns >> down == columns[0] >> down).all())
         return PointSettings(start, self.leaf_points, kinds, depth, alone)
 
@@ -172,7 +175,7 @@ def _sort_chunk(
     write_run(folder, index, batch, findings)
 
 
-def _start_level(columns: NDArray[np.uint64]) -> int:
+def _start_level(columns: NDArray[np.int64]) -> int:
     """Return the finest level whose cells are as large as the cloud: at most four show it all."""
     x, y = unmorton2(columns)
     span = max(int(x.max() - x.min()), int(y.max() - y.min())) + 1
@@ -181,10 +184,10 @@ def _start_level(columns: NDArray[np.uint64]) -> int:
 
 
 def _unit_level(
-    columns: NDArray[np.uint64], counts: NDArray[np.int64], start: int, most: int
+    columns: NDArray[np.int64], counts: NDArray[np.int64], start: int, most: int
 ) -> int:
     for level in range(start, COUNT_LEVEL):
-        _, firsts = np.unique(columns >> np.uint64(2 * (COUNT_LEVEL - level)), return_index=True)
+        _, firsts = np.unique(columns >> (2 * (COUNT_LEVEL - level)), return_index=True)
         if int(np.add.reduceat(counts, firsts).max()) <= most:
             return level
     return COUNT_LEVEL
@@ -199,9 +202,9 @@ def _column_types(
     for name, kind, *shape in spool.fields:
         if name == RGB:
             continue
-        known = spool.ranges[name]
-        if known is None or known[0] == known[1]:
-            constants[name] = known[0] if known else float("nan")
+        if name in spool.constants:
+            value = spool.constants[name]
+            constants[name] = float("nan") if value is None else float(value)
             continue
         component, relative = _component(np.dtype(kind))
         width = shape[0][0] if shape else 1
@@ -229,29 +232,30 @@ def _component(dtype: np.dtype[Any]) -> tuple[str, bool]:
 def _build(
     folder: Path,
     runs: int,
-    columns: NDArray[np.uint64],
-    counts: NDArray[np.int64],
+    slices: NDArray[np.int64],
     level: int,
     settings: PointSettings,
     tiler: PointCloudTiler[Any],
     run: Run,
 ) -> list[dict[str, Any]]:
     """Build columns, then the columns above them, up to the coarsest level with content."""
-    down = np.uint64(2 * (COUNT_LEVEL - level))
-    found, firsts = np.unique(columns >> down, return_index=True)
-    sizes = np.add.reduceat(counts, firsts)
+    of_slices = slices[:, 0] >> (2 * (COUNT_LEVEL - level))
+    found, firsts = np.unique(of_slices, return_index=True)
+    sizes = np.add.reduceat(slices[:, 3], firsts)
+    where = [_runs_of(part) for part in np.split(slices[:, 1:], firsts[1:])]
     handed = run.scratch / "handed"
     handed.mkdir(exist_ok=True)
     groups = np.cumsum(sizes) // tiler.column_points
     starts = np.flatnonzero(np.diff(groups)) + 1
+    every = list(zip(found.tolist(), where, strict=True))
     units = [
-        _Columns(folder, runs, tuple(part.tolist()), level, settings, handed)
-        for part in np.split(found, starts)
+        _Columns(folder, runs, tuple(every[first:last]), level, settings, handed)
+        for first, last in pairwise([0, *starts.tolist(), len(every)])
     ]
     facts = build_units("tiles", units, _build_columns, run)
     while level > settings.start:
         child_level, level = level, max(level - _TIER_LEVELS, settings.start)
-        parents = found >> np.uint64(2 * (child_level - level))
+        parents = found >> (2 * (child_level - level))
         above, firsts = np.unique(parents, return_index=True)
         joins = [
             _Join(int(parent), level, tuple(children.tolist()), child_level, settings, handed)
@@ -262,11 +266,22 @@ def _build(
     return facts
 
 
+def _runs_of(slices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return slices (run, first record, count) by run, those that follow each other as one."""
+    slices = slices[np.lexsort((slices[:, 1], slices[:, 0]))]
+    ends = slices[:, 1] + slices[:, 2]
+    follows = (slices[1:, 0] == slices[:-1, 0]) & (slices[1:, 1] == ends[:-1])
+    firsts = np.flatnonzero(np.concatenate([[True], ~follows]))
+    joined = slices[firsts].copy()
+    joined[:, 2] = np.add.reduceat(slices[:, 2], firsts)
+    return joined
+
+
 def _build_columns(unit: _Columns) -> UnitResult:
-    spool = PointSpool(unit.folder, unit.runs)
+    spool = open_points(unit.folder, unit.runs)
     result = UnitResult([], {"tiles": []})
-    for column in unit.columns:
-        records = spool.gather(column, unit.level)
+    for column, slices in unit.columns:
+        records = spool.gather(column, unit.level, slices)
         deepest = unit.level + DEEPEST_BELOW
         built = build_column(records, column, unit.level, deepest, unit.settings, False)
         _finish(built, column, unit.level, unit.handed, result)
