@@ -2,7 +2,7 @@
 
 import { serverRoot } from "./roots";
 
-export const kinds = ["terrain", "imagery", "buildings", "divisions", "vector"] as const;
+export const kinds = ["terrain", "imagery", "buildings", "divisions", "vector", "pointcloud"] as const;
 export type Kind = (typeof kinds)[number];
 
 interface StacLink {
@@ -88,6 +88,7 @@ const serviceOf: Record<Kind, string> = {
   imagery: "tilejson",
   vector: "tilejson",
   divisions: "tilejson",
+  pointcloud: "tileset",
 };
 
 function text(value: unknown): string | undefined {

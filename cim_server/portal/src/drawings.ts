@@ -16,6 +16,7 @@ import { RequestError, getJson, type Asset, type Kind } from "./catalogue";
 import { ranks, type Globe } from "./globe";
 import { Labels } from "./labels";
 import { MvtImageryProvider } from "./mvt_imagery";
+import { drawPoints, type Colouring } from "./point_drawing";
 import { symbolOf } from "./symbols";
 import { VectorSource } from "./vector_source";
 
@@ -23,6 +24,8 @@ import { VectorSource } from "./vector_source";
 export interface Drawing {
   setVisible(visible: boolean): void;
   setOpacity(opacity: number): void;
+  /** Only of points. */
+  setColouring?(colouring: Colouring): void;
   /** Whether tiles for the present view are still on their way. */
   busy(): boolean;
   destroy(): void;
@@ -158,4 +161,5 @@ export const drawings: Record<Kind, Draw> = {
   buildings: drawBuildings,
   divisions: drawVector,
   vector: drawVector,
+  pointcloud: drawPoints,
 };

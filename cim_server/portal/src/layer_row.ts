@@ -5,6 +5,7 @@ import { element, icon, iconButton } from "./element";
 import { onLanguage, t, currentLanguage, type TextKey } from "./i18n";
 import type { Layer } from "./layers";
 import { flyOnTerrain, showOnly } from "./layers";
+import { colourings, type Colouring } from "./point_drawing";
 
 /** What a row asks of the page. */
 export interface RowActions {
@@ -59,6 +60,15 @@ function detailsOf(layer: Layer): HTMLElement {
       shown.textContent = `${slider.value}%`;
     },
   });
+  const colours = element(
+    "select",
+    { onchange: () => layer.setColouring(colours.value as Colouring) },
+    ...colourings
+      .filter((each) => layer.colourings.includes(each))
+      .map((each) =>
+        element("option", { value: each, selected: each === layer.colourings[0] }, t(`colouring_${each}`)),
+      ),
+  );
   const shown = element("output", {}, `${Math.round(layer.opacity * 100)}%`);
   const list = element("dl", { class: "facts" });
   const description = layer.asset.properties["description"];
@@ -70,6 +80,8 @@ function detailsOf(layer: Layer): HTMLElement {
     { class: "details" },
     layer.asset.kind !== "terrain" &&
       element("label", { class: "slider" }, element("span", {}, t("opacity")), slider, shown),
+    layer.colourings.length > 1 &&
+      element("label", { class: "slider" }, element("span", {}, t("colouring")), colours),
     typeof description === "string" && element("p", { class: "description" }, description),
     list,
     element("a", { href: layer.asset.stac, target: "_blank", rel: "noopener" }, t("stacItem")),

@@ -1,6 +1,7 @@
 // The layers a person switches on and off: an asset, its drawing once it is needed, and its state.
 
 import { drawings, type Drawing } from "./drawings";
+import { colouringsOf, type Colouring } from "./point_drawing";
 import type { Asset } from "./catalogue";
 import type { Globe } from "./globe";
 
@@ -13,6 +14,7 @@ export class Layer extends EventTarget {
   opacity = 1;
   private drawing: Drawing | undefined;
   private wanted = false;
+  private colouring: Colouring | undefined;
 
   constructor(
     private readonly globe: Globe,
@@ -40,6 +42,7 @@ export class Layer extends EventTarget {
       const drawing = await drawings[this.asset.kind](this.globe, this.asset, (error) => this.fail(error));
       this.drawing = drawing;
       if (this.opacity < 1) drawing.setOpacity(this.opacity);
+      if (this.colouring !== undefined) drawing.setColouring?.(this.colouring);
       drawing.setVisible(this.wanted);
       this.become(this.wanted ? "on" : "off");
     } catch (error) {
@@ -57,6 +60,20 @@ export class Layer extends EventTarget {
   setOpacity(opacity: number): void {
     this.opacity = opacity;
     this.drawing?.setOpacity(opacity);
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** What its points can be coloured by, what they are first; empty for anything but points. */
+  get colourings(): Colouring[] {
+    if (this.asset.kind !== "pointcloud") return [];
+    const all = colouringsOf(this.asset);
+    const { colouring } = this;
+    return colouring === undefined ? all : [colouring, ...all.filter((each) => each !== colouring)];
+  }
+
+  setColouring(colouring: Colouring): void {
+    this.colouring = colouring;
+    this.drawing?.setColouring?.(colouring);
     this.dispatchEvent(new Event("change"));
   }
 

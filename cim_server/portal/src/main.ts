@@ -101,7 +101,8 @@ async function openFirst(globe: Globe, groups: Group[]): Promise<void> {
   const all = [...layers.values()];
   const terrains = all.filter((layer) => layer.asset.kind === "terrain");
   const asked = layers.get(new URLSearchParams(location.search).get("asset") ?? "");
-  const focus = asked ?? all.find((layer) => layer.asset.kind === "buildings");
+  const solid = ["buildings", "pointcloud"];
+  const focus = asked ?? all.find((layer) => solid.includes(layer.asset.kind));
   if (focus === undefined) home(globe, groups, 0);
   const ground = focus && flyOnTerrain(focus, all, 0);
   const terrain = terrains.find((layer) => layer.visible) ?? terrains[0];

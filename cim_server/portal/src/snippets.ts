@@ -23,7 +23,7 @@ export function addressesOf(asset: Asset): Address[] {
   const addresses: Address[] = [{ label: "urlCurrent", url: asset.service }];
   const fixed = versioned(asset);
   if (fixed !== asset.service) addresses.push({ label: "urlVersion", url: fixed });
-  if (asset.kind !== "buildings" && asset.kind !== "terrain") {
+  if (!["buildings", "terrain", "pointcloud"].includes(asset.kind)) {
     addresses.push({ label: "urlXyz", url: template(asset) });
   }
   if (asset.kind === "imagery") {
@@ -49,6 +49,16 @@ function cesium(asset: Asset): string {
 );
 const style = await fetch(${JSON.stringify(new URL("styles/buildings.json", serverRoot).href)});
 tileset.style = new Cesium.Cesium3DTileStyle({ color: (await style.json()).color });
+viewer.scene.primitives.add(tileset);
+viewer.zoomTo(tileset);`;
+    case "pointcloud":
+      return `const tileset = await Cesium.Cesium3DTileset.fromUrl(
+  ${url},
+  { maximumScreenSpaceError: 6 },
+);
+tileset.pointCloudShading.attenuation = true;
+tileset.pointCloudShading.geometricErrorScale = 0.5;
+tileset.pointCloudShading.maximumAttenuation = 6;
 viewer.scene.primitives.add(tileset);
 viewer.zoomTo(tileset);`;
     case "terrain":
@@ -163,6 +173,10 @@ function qgis(asset: Asset, chinese: boolean): string {
     vector: [
       "QGIS ≥ 3.14：浏览器面板 → 矢量切片 → 新建通用连接，URL：",
       "QGIS ≥ 3.14: Browser → Vector Tiles → New Generic Connection, URL:",
+    ],
+    pointcloud: [
+      "QGIS ≥ 3.34：图层 → 添加图层 → 添加平铺场景图层 → 新建 Cesium 3D Tiles 连接，URL：",
+      "QGIS ≥ 3.34: Layer → Add Layer → Add Tiled Scene Layer → new Cesium 3D Tiles connection, URL:",
     ],
     divisions: [
       "QGIS ≥ 3.14：浏览器面板 → 矢量切片 → 新建通用连接，URL：",
