@@ -2,6 +2,7 @@
 
 A style is a JSON file in this folder. `buildings` is a 3D Tiles style (CesiumJS reads its
 ``color``) with one member more, ``heights``: what stands in for a height that a source lacks.
+`pointcloud` colours points by their class.
 
 The files in ``rasters/`` say how an image looks: ``bands`` or an ``expression`` of them, the
 ``range`` of values shown (left out: the raster's own), and a ``ramp`` of ``[value, colour]``, the

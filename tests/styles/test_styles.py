@@ -73,3 +73,15 @@ def test_default_heights_are_plausible() -> None:
     values = [heights["default_m"], *heights["by_class"].values()]
     assert all(2 <= value <= 100 < heights["max_m"] for value in values)
     assert "building" in heights["class_fields"] and "用途" in heights["class_fields"]
+
+
+def test_classes_of_points_are_told_apart_and_survive_points_without_one() -> None:
+    first, *conditions = load_style("pointcloud")["color"]["conditions"]
+    # CesiumJS asks the style of the whole tile too, where no point is: comparisons would stop it.
+    assert first == ["${classification} === undefined", "color('white')"]
+    assert conditions[-1][0] == "true"
+    colors = [then for _, then in conditions]
+    assert len(set(colors)) == len(colors)
+    # Ground, vegetation, buildings, noise and water have colours of their own.
+    named = " ".join(when for when, _ in conditions)
+    assert all(f"=== {number}.0" in named for number in (2, 3, 4, 5, 6, 7, 9))

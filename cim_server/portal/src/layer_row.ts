@@ -78,7 +78,7 @@ function detailsOf(layer: Layer): HTMLElement {
   return element(
     "div",
     { class: "details" },
-    layer.asset.kind !== "terrain" &&
+    !["terrain", "pointcloud"].includes(layer.asset.kind) &&
       element("label", { class: "slider" }, element("span", {}, t("opacity")), slider, shown),
     layer.colourings.length > 1 &&
       element("label", { class: "slider" }, element("span", {}, t("colouring")), colours),

@@ -1,6 +1,6 @@
 // Point clouds: in their own colours, or each class in one.
 
-import { Cesium3DTileStyle, Cesium3DTileset, PointCloudShading } from "cesium";
+import { Cesium3DTileset, PointCloudShading } from "cesium";
 import { styleAt, type StyleJson } from "./building_style";
 import { RequestError, getJson, type Asset } from "./catalogue";
 import type { Drawing, Failed } from "./drawings";
@@ -27,30 +27,21 @@ export async function drawPoints(globe: Globe, asset: Asset, failed: Failed): Pr
       attenuation: true,
       geometricErrorScale: 0.5,
       maximumAttenuation: 6,
-      eyeDomeLighting: true,
+      eyeDomeLighting: false,
     }),
   });
   tileset.tileFailed.addEventListener((event: { url: string; message: string }) =>
     failed(new RequestError(`${event.url}: ${event.message}`)),
   );
-  let [colouring] = colouringsOf(asset);
-  let opacity = 1;
-  const restyle = async (): Promise<void> => {
-    const plain = `rgba(\${COLOR}.r * 255, \${COLOR}.g * 255, \${COLOR}.b * 255, ${opacity})`;
-    const wanted = colouring;
-    if (wanted === "class") {
-      const classes = await getJson<StyleJson>("styles/pointcloud.json");
-      if (colouring === wanted) tileset.style = styleAt(classes, opacity);
-    } else if (opacity < 1) {
-      tileset.style = new Cesium3DTileStyle({
-        color: wanted === "rgb" ? plain : `color('white', ${opacity})`,
-      });
-    } else {
-      tileset.style = undefined;
-    }
+  const colour = async (colouring: Colouring | undefined): Promise<void> => {
+    wanted = colouring;
+    const style =
+      colouring === "class" ? styleAt(await getJson<StyleJson>("styles/pointcloud.json"), 1) : undefined;
+    if (wanted === colouring) tileset.style = style;
     globe.draw();
   };
-  await restyle();
+  let wanted: Colouring | undefined;
+  await colour(colouringsOf(asset)[0]);
   const { scene } = globe.widget;
   scene.primitives.add(tileset);
   globe.draw();
@@ -59,14 +50,9 @@ export async function drawPoints(globe: Globe, asset: Asset, failed: Failed): Pr
       tileset.show = visible;
       globe.draw();
     },
-    setOpacity(value) {
-      opacity = value;
-      void restyle().catch(failed);
-    },
-    setColouring(value) {
-      colouring = value;
-      void restyle().catch(failed);
-    },
+    // A style that fades points would have to name their colour, which Cesium cannot read here.
+    setOpacity: () => undefined,
+    setColouring: (colouring) => void colour(colouring).catch(failed),
     busy: () => tileset.show && !tileset.tilesLoaded,
     destroy: () => scene.primitives.remove(tileset),
   };
