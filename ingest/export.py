@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from catalog.records import Item, StoreRef, Version
 from ingest.export_b3dm import export_b3dm
 from ingest.export_features import export_features
+from ingest.export_pnts import export_pnts
 from ingest.whole import whole_store
 from ingest.workspace import Workspace
 from tiling.errors import ConfigError, Conflict, StoreError, StoreFull
@@ -40,6 +41,7 @@ class Exporting:
     encoding: str
     progress: Progress
     findings: Findings
+    kind: str
 
 
 _SHAPEFILE_PARTS = (".shp", ".shx", ".dbf")
@@ -127,7 +129,8 @@ def _features(job: Exporting) -> None:
 
 
 def _legacy(job: Exporting) -> None:
-    export_b3dm(job.source, job.out, job.progress)
+    write = export_pnts if job.kind == "pointcloud" else export_b3dm
+    write(job.source, job.out, job.progress)
 
 
 class Export(NamedTuple):
@@ -154,7 +157,7 @@ class Export(NamedTuple):
 
 EXPORTERS: Mapping[str, Export] = {
     "3tz": Export("tiles", ("3tz",), _copy),
-    "3dtiles-1.0": Export("tiles", ("3tz",), _legacy, ("buildings",), own_tiles=True),
+    "3dtiles-1.0": Export("tiles", ("3tz",), _legacy, ("buildings", "pointcloud"), own_tiles=True),
     "pmtiles": Export("tiles", ("pmtiles",), _copy),
     "mbtiles": Export("tiles", ("pmtiles",), _mbtiles),
     "directory": Export("tiles", ("3tz", "pmtiles"), _directory),
@@ -205,7 +208,9 @@ def export(
             whole_store(workspace, version, source, out.parent, progress) as path,
             _set_aside(out),
         ):
-            EXPORTERS[format].write(Exporting(path, out, format, encoding, progress, findings))
+            EXPORTERS[format].write(
+                Exporting(path, out, format, encoding, progress, findings, item.kind)
+            )
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise (StoreFull if full else StoreError)(
