@@ -13,7 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import city_view, conformance, footprints, layers, raster_requests, terrain_requests
+from benchmarks import (
+    city_view,
+    conformance,
+    footprints,
+    layers,
+    point_reading,
+    raster_requests,
+    terrain_requests,
+)
 from benchmarks.bench import Bench
 
 JOBS: dict[str, Callable[[Bench], dict[str, Any]]] = {
@@ -23,6 +31,7 @@ JOBS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "buildings-update": footprints.buildings_update,
     "city-view": city_view.city_view,
     "conformance": conformance.conformance,
+    "point-reading": point_reading.point_reading,
     "terrain": layers.terrain,
     "terrain-requests": terrain_requests.terrain_requests,
     "imagery": layers.imagery,

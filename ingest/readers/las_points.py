@@ -14,6 +14,8 @@ from ingest.readers.laz import LazRange, decode
 from ingest.readers.point_chunks import PointChunk
 from tiling.errors import SourceUnreadable
 
+_BLOCK_POINTS = 8192
+
 
 @dataclass(frozen=True, slots=True)
 class PackedPoints:
@@ -40,9 +42,17 @@ def decode_las(
     else:
         raw = decode(chunk.path, packed.where, chunk.count, layout.selection(names))
     records = layout.records(raw)
-    own = {column.name for column in layout.columns}
-    columns = {name: layout.column(records, name) for name in names if name in own}
-    return layout.xyz(records), columns
+    held = {column.name: column for column in layout.columns if column.name in names}
+    xyz = np.empty((len(records), 3))
+    columns = {name: column.empty(len(records)) for name, column in held.items()}
+    # A block at a time, so that records come from the cache for every column but the first.
+    for begin in range(0, len(records), _BLOCK_POINTS):
+        block = records[begin : begin + _BLOCK_POINTS]
+        here = slice(begin, begin + len(block))
+        layout.xyz(block, xyz[here])
+        for name, values in columns.items():
+            values[here] = layout.column(block, name)
+    return xyz, columns
 
 
 def _plain(chunk: PointChunk, at: int, nbytes: int) -> bytes:

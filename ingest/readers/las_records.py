@@ -164,13 +164,11 @@ class LasLayout:
         )
         return np.frombuffer(raw, layout)
 
-    def xyz(self, records: Records) -> NDArray[np.float64]:
-        """Return the (N, 3) coordinates."""
-        xyz = np.empty((len(records), 3))
+    def xyz(self, records: Records, out: NDArray[np.float64]) -> None:
+        """Write the coordinates into an (N, 3) array."""
         for axis, name in enumerate("xyz"):
-            np.multiply(records[name], self.scales[axis], out=xyz[:, axis])
-            xyz[:, axis] += self.offsets[axis]
-        return xyz
+            np.multiply(records[name], self.scales[axis], out=out[:, axis])
+            out[:, axis] += self.offsets[axis]
 
     def column(self, records: Records, name: str) -> NDArray[Any]:
         """Return a column by name; (N,) or (N, k), a copy.

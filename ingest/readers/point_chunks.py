@@ -62,12 +62,16 @@ class PointColumn:
 
     def filled(self, count: int) -> NDArray[Any]:
         """Return `count` rows of what stands for "not measured": no_data, NaN, or 0."""
-        dtype = np.dtype(self.dtype)
+        rows = self.empty(count)
         missing = self.no_data
         if missing is None:
-            missing = np.nan if dtype.kind == "f" else 0
-        shape = (count,) if self.width == 1 else (count, self.width)
-        return np.full(shape, missing, dtype)
+            missing = np.nan if rows.dtype.kind == "f" else 0
+        rows[...] = missing
+        return rows
+
+    def empty(self, count: int) -> NDArray[Any]:
+        """Return `count` rows that hold nothing yet: (N,), or (N, width)."""
+        return np.empty((count,) if self.width == 1 else (count, self.width), self.dtype)
 
 
 @dataclass(frozen=True, slots=True)

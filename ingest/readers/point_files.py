@@ -104,9 +104,12 @@ class PointFilesReader:
         """
         paths = [self.path]
         if self.path.is_dir():
-            found = self.path.rglob("*")
+            found = [p for p in self.path.rglob("*") if p.is_file()]
             endings = self.endings()
-            paths = sorted(p for p in found if p.suffix.lower() in endings and p.is_file())
+            paths = sorted(p for p in found if p.suffix.lower() in endings)
+            others = sorted({p.suffix.lower() or p.name for p in found} - {*endings})
+            message = f"files of other kinds in the folder are not read: {', '.join(others[:8])}"
+            self.findings.add("other-files", "info", message, len(found) - len(paths))
             if not paths:
                 raise NothingToTile(
                     f"the folder holds no file that ends in {', '.join(endings)}",

@@ -296,6 +296,7 @@ def test_a_folder_is_one_cloud_with_the_columns_of_all_its_files(tmp_path: Path)
     assert np.isnan(batches[0].columns["gps_time"]).all()
     assert not batches[1].columns["rgb"].any()
     said = {f.rule: f.count for f in info.findings}
+    assert said["other-files"] == 1
     assert said["mixed-frames"] == 2 and said["empty-files"] == 1 and said["column-missing"] >= 10
 
 
