@@ -113,10 +113,11 @@ def _type(number: int) -> tuple[int, int]:
 
 
 def _name(raw: bytes) -> str:
-    return _decoded(raw[4:36])
+    return decoded(raw[4:36])
 
 
-def _decoded(raw: bytes) -> str:
+def decoded(raw: bytes) -> str:
+    """Return text of a fixed width: UTF-8, or GBK where it is not that."""
     raw = raw.split(b"\0", 1)[0]
     try:
         return raw.decode("utf-8").strip()
@@ -143,7 +144,7 @@ def _column(raw: bytes, at: int, kind: int, width: int, names: set[str]) -> Extr
         "float64" if is_scaled else np.dtype(stored).name,
         width,
         None if no_data is None or is_scaled or len(set(no_data)) > 1 else no_data[0],
-        _decoded(raw[160:192]),
+        decoded(raw[160:192]),
     )
     return ExtraBytes(
         column,

@@ -15,7 +15,7 @@ import lazrs
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.readers.las_extra import ExtraBytes, describe_extra_bytes, scaled
+from ingest.readers.las_extra import ExtraBytes, decoded, describe_extra_bytes, scaled
 from ingest.readers.las_header import LasHeader
 from ingest.readers.point_chunks import PointColumn
 from tiling.findings import Findings
@@ -83,6 +83,7 @@ class LasLayout:
         record_format, record_nbytes: as in the header.
         scales, offsets: of the coordinates.
         standard_time: as in the header.
+        classes: names of classes that the file itself gives, ``64 桥面; 65 电塔``.
         extra: columns of extra bytes.
     """
 
@@ -91,6 +92,7 @@ class LasLayout:
     scales: tuple[float, float, float]
     offsets: tuple[float, float, float]
     standard_time: bool
+    classes: str
     extra: tuple[ExtraBytes, ...]
 
     @classmethod
@@ -107,6 +109,7 @@ class LasLayout:
             header.scales,
             header.offsets,
             header.standard_time,
+            _classes(header),
             extra,
         )
 
@@ -130,11 +133,12 @@ class LasLayout:
             ("point_source_id", "uint16"),
         ]
         fields = [field[0] for field in _FIELDS[self.record_format]]
-        columns = [PointColumn(name, dtype) for name, dtype in names]
+        said = {"classification": self.classes}
+        columns = [PointColumn(n, dtype, description=said.get(n, "")) for n, dtype in names]
         if "time" in fields:
             since = "6 January 1980, less 1e9" if self.standard_time else "the week's beginning"
-            said = f"GPS seconds since {since}"
-            columns.append(PointColumn("gps_time", "float64", description=said))
+            seconds = f"GPS seconds since {since}"
+            columns.append(PointColumn("gps_time", "float64", description=seconds))
         if "red" in fields:
             columns.append(PointColumn("rgb", "uint16", 3))
         if "nir" in fields:
@@ -181,6 +185,14 @@ class LasLayout:
                 return scaled(records[f"extra {number}"], extra)
         read = (_NEW_READ if self.record_format >= 6 else _OLD_READ)[name]
         return read(records)
+
+
+def _classes(header: LasHeader) -> str:
+    """Return the classification lookup: a number and 15 bytes of text for each class."""
+    table = b"".join(header.find("LASF_Spec", 0)[:1])
+    rows = (table[at : at + 16] for at in range(0, len(table) - 15, 16))
+    named = {row[0]: decoded(row[1:]) for row in rows}
+    return "; ".join(f"{number} {name}" for number, name in sorted(named.items()) if name)
 
 
 def _plain(field: str) -> Callable[[Records], NDArray[Any]]:

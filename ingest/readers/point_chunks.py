@@ -103,6 +103,7 @@ class PointFacts:
         return {
             "points": self.count,
             "columns": {c.name: c.dtype + (f" x {c.width}" * (c.width > 1)) for c in self.columns},
+            "described": {c.name: c.description for c in self.columns if c.description},
             "bounds": None if self.bounds is None else list(self.bounds),
             "scale": None if self.scale is None else list(self.scale),
             "colour": self.colour,

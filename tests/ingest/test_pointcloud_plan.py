@@ -54,6 +54,7 @@ def test_a_cloud_is_known_by_its_content_and_goes_to_its_collection(tmp_path: Pa
     assert made.features == 10 and made.refs[0].code == "EPSG:4547+5737"
     shown = made.to_json()["sources"][0]["extra"]
     assert shown["points"] == 10 and shown["formats"] == {"LAS 1.4, format 7, LAZ": 1}
+    assert shown["described"] == {"gps_time": "GPS seconds since the week's beginning"}
     assert shown["bounds"][2] == 80 and shown["columns"]["rgb"] == "uint16 x 3"
     assert chunk_refs(made) == ["EPSG:4547+5737"]
 

@@ -190,6 +190,16 @@ def test_extra_bytes_are_typed_scaled_and_told_from_their_no_data(tmp_path: Path
     assert np.array_equal(batch.columns["normal"], np.arange(12.0).reshape(4, 3))
 
 
+def test_names_that_a_file_gives_its_classes_are_kept(tmp_path: Path) -> None:
+    cloud = a_cloud(6, 3)
+    rows = [(2, "地面".encode("gbk")), (64, "桥面".encode()), (65, b"")]
+    table = b"".join(bytes([n]) + name.ljust(15, b"\0") for n, name in rows)
+    cloud.header.vlrs.append(laspy.VLR("LASF_Spec", 0, "lookup", table))
+    with open_source(write(cloud, tmp_path / "a.laz")) as reader:
+        (column,) = (c for c in reader.columns if c.name == "classification")
+    assert column.description == "2 地面; 64 桥面"
+
+
 def test_several_records_of_extra_bytes_follow_one_another(tmp_path: Path) -> None:
     cloud = a_cloud(6, 3)
     for name, kind in (("confidence", "u1"), ("deviation", "f4")):
