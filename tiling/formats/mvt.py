@@ -1,14 +1,13 @@
-"""Mapbox Vector Tiles 2.1: whole layers encoded with arrays.
+"""Mapbox Vector Tiles 2.1: tiles from geometries and tables.
 
-The one idea: every message of a layer is a row of a ragged byte array, so a layer of any number of
-features costs a fixed number of NumPy passes. Coordinates are tile units: x to the east, y to the
-south, 0 .. extent within the tile. Written after
+Geometry and attributes are columns until `write_layer` makes bytes of them. Coordinates are tile
+units: x to the east, y to the south, 0 .. extent within the tile. Written after
 https://github.com/mapbox/vector-tile-spec/blob/master/2.1/README.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +15,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tiling.errors import FormatError
 from tiling.formats.json_text import json_text
 from tiling.formats.mvt_geometry import encode_geometry
+from tiling.formats.mvt_layer import EXTENT, code_attributes, message, write_layer
 from tiling.formats.ragged import RaggedBytes
-from tiling.formats.varint import encode_varints, zigzag
 
-EXTENT = 4096
+__all__ = [
+    "BUFFER",
+    "EXTENT",
+    "LAYER_FIELD",
+    "LayerContent",
+    "encode_tile",
+    "field_types",
+    "plain_attributes",
+]
+
 BUFFER = 64
-_VERSION = b"\x78\x02"
+LAYER_FIELD = 0x1A
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,43 +65,17 @@ def encode_tile(layers: Iterable[LayerContent]) -> tuple[bytes, list[NDArray[np.
     """
     pieces, kept = [], []
     for layer in layers:
-        data, present = encode_layer(layer)
+        commands, kinds = encode_geometry(layer.geometry)
+        present = commands.lengths > 0
         kept.append(present)
-        if data:
-            pieces.append(_message(0x1A, [data]))
+        rows = np.flatnonzero(present)
+        if len(rows):
+            # A row without commands has no bytes among them.
+            commands = RaggedBytes(commands.data, commands.lengths[rows])
+            coded = code_attributes(layer.attributes, len(present))
+            body = write_layer(layer.name, layer.ids[rows], kinds[rows], commands, coded, rows)
+            pieces.append(message(LAYER_FIELD, body))
     return b"".join(pieces), kept
-
-
-def encode_layer(layer: LayerContent) -> tuple[bytes, NDArray[np.bool_]]:
-    """Encode the body of one layer; see `encode_tile` for what is returned and raised."""
-    commands, kinds = encode_geometry(layer.geometry)
-    present = commands.lengths > 0
-    rows = np.flatnonzero(present)
-    if not len(rows):
-        return b"", present
-    table = layer.attributes
-    if len(rows) < len(present):
-        commands, kinds = commands.take(rows), kinds[rows]
-        table = table.take(pa.array(rows))
-    names, values, tags = _encode_tags(table, len(rows))
-    features = RaggedBytes.beside(
-        [
-            _numbers(0x08, layer.ids[rows]),
-            _optional(_field(0x12, tags), tags.lengths > 0),
-            _numbers(0x18, kinds),
-            _field(0x22, commands),
-        ]
-    )
-    keys = RaggedBytes.text(pa.array(names, pa.large_string()))
-    body = [
-        _VERSION,
-        _message(0x0A, [layer.name.encode()]),
-        _field(0x12, features).tobytes(),
-        _field(0x1A, keys).tobytes(),
-        _field(0x22, values).tobytes(),
-        b"\x28" + encode_varints([EXTENT]).tobytes(),
-    ]
-    return b"".join(body), present
 
 
 def plain_attributes(table: pa.Table) -> tuple[pa.Table, list[str]]:
@@ -170,93 +151,3 @@ def _iso(array: pa.Array) -> pa.Array:
     if not ending:
         return text
     return pc.binary_join_element_wise(text, *(pa.scalar(t, text.type) for t in (ending, "")))
-
-
-def _encode_tags(table: pa.Table, rows: int) -> tuple[list[str], RaggedBytes, RaggedBytes]:
-    # Returns the names of the keys in use, the value table, and (key, value) pairs per feature.
-    # `rows` is told, because a table without columns forgets how many it had when rows are taken.
-    # Values are looked up per type: the int 73 and the double 73.0 are two values.
-    by_type: dict[str, list[int]] = {}
-    for i, field in enumerate(table.schema):
-        by_type.setdefault(_wire_type(field), []).append(i)
-    index = np.full((rows, table.num_columns), -1, dtype=np.int64)
-    tables: list[RaggedBytes] = []
-    base = 0
-    for wire, columns in by_type.items():
-        chunks = [c for i in columns for c in table.column(i).chunks]
-        coded = pa.chunked_array(chunks, table.schema.field(columns[0]).type).combine_chunks()
-        if not len(coded):
-            continue
-        coded = coded.dictionary_encode()
-        places = pc.fill_null(coded.indices, -1).to_numpy().reshape(len(columns), -1)
-        index[:, columns] = np.where(places >= 0, places.astype(np.int64) + base, -1).T
-        tables.append(_encode_values(wire, coded.dictionary))
-        base += len(coded.dictionary)
-    present = index >= 0
-    used = np.asarray(present.any(axis=0))
-    keys = np.cumsum(used) - 1
-    pairs = np.stack([np.broadcast_to(keys, index.shape)[present], index[present]], axis=1)
-    tags = encode_varints(pairs.ravel()).group(2 * present.sum(axis=1))
-    names = [name for name, use in zip(table.column_names, used.tolist(), strict=True) if use]
-    return names, RaggedBytes.below(tables), tags
-
-
-def _wire_type(field: pa.Field) -> str:
-    kind = field.type
-    for test, name in (
-        (pa.types.is_large_string, "string"),
-        (pa.types.is_boolean, "bool"),
-        (pa.types.is_int64, "int"),
-        (pa.types.is_uint64, "uint"),
-        (pa.types.is_float64, "double"),
-        (pa.types.is_float32, "float"),
-    ):
-        if test(kind):
-            return name
-    raise FormatError(f"attribute {field.name!r} of type {kind} has no place in a vector tile")
-
-
-def _encode_values(wire: str, values: pa.Array) -> RaggedBytes:
-    if wire == "string":
-        return _field(0x0A, RaggedBytes.text(values))
-    numbers = values.to_numpy(zero_copy_only=False)
-    if wire == "double":
-        return RaggedBytes.beside(
-            [RaggedBytes.constant(b"\x19", len(values)), RaggedBytes.fixed(numbers)]
-        )
-    if wire == "float":
-        return RaggedBytes.beside(
-            [RaggedBytes.constant(b"\x15", len(values)), RaggedBytes.fixed(numbers)]
-        )
-    if wire == "bool":
-        return _numbers(0x38, numbers.astype(np.uint64))
-    if wire == "uint":
-        return _numbers(0x28, numbers)
-    # sint costs a bit for the sign, int ten bytes for every negative value.
-    negative = numbers < 0
-    tags = np.where(negative, np.uint8(0x30), np.uint8(0x20))
-    plain = np.where(negative, zigzag(numbers), numbers.view(np.uint64))
-    return RaggedBytes.beside([RaggedBytes.fixed(tags), encode_varints(plain)])
-
-
-def _field(tag: int, rows: RaggedBytes) -> RaggedBytes:
-    # A length-delimited field per row.
-    head = RaggedBytes.constant(bytes([tag]), len(rows))
-    return RaggedBytes.beside([head, encode_varints(rows.lengths.astype(np.uint64)), rows])
-
-
-def _numbers(tag: int, values: NDArray[np.generic]) -> RaggedBytes:
-    head = RaggedBytes.constant(bytes([tag]), len(values))
-    return RaggedBytes.beside([head, encode_varints(values.astype(np.uint64))])
-
-
-def _optional(rows: RaggedBytes, wanted: NDArray[np.bool_]) -> RaggedBytes:
-    # Rows that are not wanted become empty.
-    kept = rows.take(np.flatnonzero(wanted))
-    lengths = np.where(wanted, rows.lengths, 0)
-    return RaggedBytes(kept.data, lengths)
-
-
-def _message(tag: int, pieces: Sequence[bytes]) -> bytes:
-    nbytes = sum(len(p) for p in pieces)
-    return b"".join([bytes([tag]), encode_varints([nbytes]).tobytes(), *pieces])

@@ -146,7 +146,9 @@ def _double_areas(parts: _Parts) -> Ints:
 def _reverse(parts: _Parts, chosen: NDArray[np.bool_]) -> _Parts:
     starts, stops = _edges(parts.lengths)
     index = np.arange(len(parts.xy))
-    mirrored = np.repeat(starts + stops - 1, parts.lengths) - index
+    # The first point stays the first.
+    first = np.repeat(starts, parts.lengths)
+    mirrored = np.where(index == first, first, np.repeat(starts + stops, parts.lengths) - index)
     order = np.where(np.repeat(chosen, parts.lengths), mirrored, index)
     return _Parts(parts.xy[order], parts.lengths, parts.counts)
 

@@ -30,6 +30,8 @@ from tiling.dem import DemLayer, DemStack
 from tiling.dem.cleaning import fill_voids, find_outliers
 from tiling.findings import Findings
 from tiling.formats.gltf_reading import Glb
+from tiling.formats.mvt_geometry import POLYGON
+from tiling.formats.mvt_layer import code_attributes, write_layer
 from tiling.meshes import ROOF, FeatureMesh, encode_mesh
 from tiling.stores.directory import DirectoryWriter
 from tiling.testing.cities import synthetic_footprints
@@ -40,6 +42,7 @@ from tiling.tilers.pipeline import SerialExecutor
 from tiling.tilers.quadtree import BASE_LEVEL, DEEPEST_LEVEL
 from tiling.tilers.relief_contours import contours
 from tiling.tilers.terrain import TerrainTiler, level_for
+from tiling.tilers.vector_cells import cell_contents
 
 
 def warm() -> None:
@@ -48,6 +51,7 @@ def warm() -> None:
     _warm_dem()
     contours(np.add.outer(np.arange(4.0), np.arange(4.0)), 1.5)
     batch = _city()
+    _warm_vector(batch)
     keys = sort_keys(batch)
     order = np.argsort(keys, kind="stable")
     batch, keys = batch.take(order), keys[order]
@@ -64,6 +68,15 @@ def warm() -> None:
             data = gzip.decompress(tile.data)
             read_prisms(data, lambda table: np.arange(table.num_rows))
             Glb(data).primitives()
+
+
+def _warm_vector(batch: FeatureBatch) -> None:
+    """Encode a vector tile of a city; that its degrees are taken for metres is all one here."""
+    rows = np.arange(len(batch.ids))
+    (cell,) = cell_contents(batch.geometry, 0, 0, (0, 0), rows)
+    kinds = np.full(len(rows), POLYGON)
+    coded = code_attributes(pa.table({"n": rows}), len(rows))
+    write_layer("city", batch.ids, kinds, cell.commands, coded, cell.rows)
 
 
 def _warm_dem() -> None:

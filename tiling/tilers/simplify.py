@@ -135,27 +135,12 @@ def slices(
     if rows is None:
         rows = np.arange(len(geometry))
     step = min(target, zoom + _STRIDE)
-    span, side = 1 << (step - zoom), tile_side_m(step)
-    margin = side * BUFFER / EXTENT
     bounds = shapely.bounds(geometry)
-    x0, y0 = cells_of(bounds[:, 0] - margin, bounds[:, 3] + margin, step)
-    x1, y1 = cells_of(bounds[:, 2] + margin, bounds[:, 1] - margin, step)
-    x0, x1 = np.maximum(x0, cell[0] * span), np.minimum(x1, cell[0] * span + span - 1)
-    y0, y1 = np.maximum(y0, cell[1] * span), np.minimum(y1, cell[1] * span + span - 1)
-    wide, high = np.maximum(x1 - x0 + 1, 0), np.maximum(y1 - y0 + 1, 0)
-    counts = np.where(np.isnan(bounds[:, 0]), 0, wide * high)
-    owner = np.repeat(np.arange(len(geometry)), counts)
-    place = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-    columns = x0[owner] + place % wide[owner]
-    lines = y0[owner] + place // wide[owner]
-    order = np.lexsort((owner, columns, lines))
-    owner, columns, lines = owner[order], columns[order], lines[order]
-    changes = np.flatnonzero((np.diff(columns) != 0) | (np.diff(lines) != 0)) + 1
-    edges = [0, *changes.tolist(), len(owner)] if len(owner) else []
-    for start, stop in pairwise(edges):
+    owner, columns, lines, edges = spans(bounds, step, zoom, cell).pairs()
+    for start, stop in pairwise(edges.tolist()):
         x, y = int(columns[start]), int(lines[start])
         members = owner[start:stop]
-        pieces, held = _clip(geometry[members], bounds[members], x, y, side, margin)
+        pieces, held = clip_to_cell(geometry[members], x, y, step, bounds[members])
         if not held.any():
             continue
         found = Slice(x, y, rows[members[held]], pieces[held])
@@ -165,14 +150,78 @@ def slices(
             yield from slices(found.pieces, target, step, (x, y), found.rows)
 
 
-def _clip(
+class Span(NamedTuple):
+    """The cells that the boxes of (N,) geometries reach, buffers included.
+
+    Attributes:
+        x0, y0: (N,) int64, the first column and row.
+        wide: (N,) int64, columns; meaningless where `counts` is 0.
+        counts: (N,) int64, cells.
+    """
+
+    x0: NDArray[np.int64]
+    y0: NDArray[np.int64]
+    wide: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.int64]) -> Span:
+        """Return the spans at (M,) positions."""
+        return Span(*(column[rows] for column in self))
+
+    def pairs(
+        self,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return geometry, column and row of every pair, by cell; and where each cell begins.
+
+        Returns:
+            three of (P,) int64, sorted by row, column and geometry; (C + 1,) int64.
+        """
+        owner = np.repeat(np.arange(len(self.counts)), self.counts)
+        place = np.arange(len(owner)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
+        columns = self.x0[owner] + place % self.wide[owner]
+        lines = self.y0[owner] + place // self.wide[owner]
+        order = np.lexsort((owner, columns, lines))
+        owner, columns, lines = owner[order], columns[order], lines[order]
+        changes = np.flatnonzero((np.diff(columns) != 0) | (np.diff(lines) != 0)) + 1
+        edges = np.concatenate(([0], changes, [len(owner)])) if len(owner) else np.zeros(1)
+        return owner, columns, lines, edges.astype(np.int64)
+
+
+def spans(
+    bounds: NDArray[np.float64], level: int, zoom: int = 0, cell: tuple[int, int] = (0, 0)
+) -> Span:
+    """Return which cells of `level` within a cell of `zoom` boxes reach.
+
+    Args:
+        bounds: (N, 4) float64, west, south, east, north, metres; NaN of what is empty.
+    """
+    within, margin = 1 << (level - zoom), tile_side_m(level) * BUFFER / EXTENT
+    empty = np.isnan(bounds[:, 0])
+    filled = np.where(empty[:, None], 0.0, bounds)
+    x0, y0 = cells_of(filled[:, 0] - margin, filled[:, 3] + margin, level)
+    x1, y1 = cells_of(filled[:, 2] + margin, filled[:, 1] - margin, level)
+    x0, x1 = np.maximum(x0, cell[0] * within), np.minimum(x1, cell[0] * within + within - 1)
+    y0, y1 = np.maximum(y0, cell[1] * within), np.minimum(y1, cell[1] * within + within - 1)
+    wide, high = np.maximum(x1 - x0 + 1, 0), np.maximum(y1 - y0 + 1, 0)
+    return Span(x0, y0, wide, np.where(empty, 0, wide * high))
+
+
+def clip_to_cell(
     geometry: Geometries,
-    bounds: NDArray[np.float64],
     x: int,
     y: int,
-    side: float,
-    margin: float,
+    zoom: int,
+    bounds: NDArray[np.float64] | None = None,
 ) -> tuple[Geometries, NDArray[np.bool_]]:
+    """Clip (N,) geometries to a cell and its buffer; also return which are not empty then.
+
+    Args:
+        bounds: (N, 4) of the geometries, if they are known.
+    """
+    if bounds is None:
+        bounds = shapely.bounds(geometry)
+    side = tile_side_m(zoom)
+    margin = side * BUFFER / EXTENT
     west, north = x * side - WORLD_M / 2 - margin, WORLD_M / 2 - y * side + margin
     east, south = west + side + 2 * margin, north - side - 2 * margin
     inside = (bounds[:, :2] >= (west, south)).all(1) & (bounds[:, 2:] <= (east, north)).all(1)

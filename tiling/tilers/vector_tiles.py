@@ -1,7 +1,8 @@
 """The tiles of one unit of vector work: runs in a worker, knows nothing beyond its spool.
 
-A unit is a cell and a range of zooms. All its features are gathered at once, prepared per zoom,
-sliced, rounded and encoded; the loops run over zooms and tiles.
+A unit is a cell and a range of zooms. All its features are gathered and their attributes coded at
+once. Per zoom the simple shapes of all tiles are encoded by one compiled loop; GEOS cuts and
+repairs the others, tile by tile.
 """
 
 from __future__ import annotations
@@ -12,27 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
 from tiling.batches import FeatureBatch
 from tiling.findings import Finding
-from tiling.formats.mvt import BUFFER, EXTENT, LayerContent, encode_tile
-from tiling.formats.mvt_geometry import LINE, POLYGON, geometry_kinds
+from tiling.formats.mvt import BUFFER, EXTENT, LAYER_FIELD
+from tiling.formats.mvt_geometry import LINE, POINT, POLYGON, encode_geometry, geometry_kinds
+from tiling.formats.mvt_layer import code_attributes, message, write_layer
+from tiling.formats.ragged import RaggedBytes
 from tiling.tilers.extsort import Spool
 from tiling.tilers.pipeline import Tile, UnitResult, compress
 from tiling.tilers.simplify import (
     WORLD_M,
-    Slice,
     cells_of,
     quantum_m,
     simplified,
-    slices,
     smallest_m,
     tile_side_m,
-    to_tile,
 )
+from tiling.tilers.vector_cells import CellContent, cell_contents
 from tiling.tilers.vector_features import (
     HOME_X,
     HOME_Y,
@@ -99,7 +99,8 @@ class _Work:
         layers = batch.attributes.column(LAYER).combine_chunks().dictionary_encode()
         self.layer_names: list[str] = layers.dictionary.to_pylist()
         self.layer_codes = layers.indices.to_numpy()
-        self.attributes = batch.attributes.drop_columns(list(OWN_COLUMNS))
+        own = batch.attributes.drop_columns(list(OWN_COLUMNS))
+        self.attributes = code_attributes(own, len(self.ids))
         self.facts: dict[str, Any] = {
             "tiles": {},
             "complete": 0,
@@ -122,7 +123,7 @@ class _Work:
                 geometry = simplified(geometry, zoom, self.unit.coverage)
             home = np.stack(cells_of(self.home[0], self.home[1], zoom))
             label = np.stack(cells_of(self.label[0], self.label[1], zoom))
-            for cut in slices(geometry, zoom, level, (x, y), rows):
+            for cut in cell_contents(geometry, zoom, level, (x, y), rows):
                 at_home = (home[:, cut.rows] == [[cut.x], [cut.y]]).all(axis=0)
                 labelled = (label[:, cut.rows] == [[cut.x], [cut.y]]).all(axis=0)
                 data = self._tile(zoom, full, cut, at_home, labelled)
@@ -134,16 +135,18 @@ class _Work:
         self,
         zoom: int,
         full: bool,
-        cut: Slice,
+        cut: CellContent,
         at_home: NDArray[np.bool_],
         labelled: NDArray[np.bool_],
     ) -> bytes | None:
-        pieces = to_tile(cut.pieces, zoom, cut.x, cut.y)
-        data, present = self._encode(zoom, cut, pieces, labelled, np.arange(len(cut.rows)))
-        lost = np.flatnonzero(~present & at_home)
+        lost = np.flatnonzero((cut.commands.lengths == 0) & at_home)
         if full and len(lost):
-            pieces[lost] = self._smallest(cut, lost, zoom)
-            data, present = self._encode(zoom, cut, pieces, labelled, np.arange(len(cut.rows)))
+            smallest, _ = encode_geometry(self._smallest(cut, lost, zoom))
+            # Behind the others, then put in the places of those that have no bytes.
+            every = RaggedBytes.below([cut.commands, smallest])
+            source = np.arange(len(cut.rows))
+            source[lost] = len(cut.rows) + np.arange(len(lost))
+            cut = cut._replace(commands=every.take(source))
             self.findings.append(
                 Finding(
                     "feature-enlarged",
@@ -154,74 +157,77 @@ class _Work:
                 )
             )
         elif not full:
-            self._count("collapsed", zoom, int((~present & at_home).sum()))
-        if not data:
+            self._count("collapsed", zoom, len(lost))
+        present = np.flatnonzero(cut.commands.lengths > 0)
+        if not len(present):
             return None
-        packed = compress(data)
+        packed = compress(self._encode(zoom, cut, labelled, present))
         if len(packed) > self.unit.tile_nbytes and not full:
-            packed = self._lighter(zoom, cut, pieces, labelled, packed)
+            packed = self._lighter(zoom, cut, labelled, present, packed)
         if full:
-            self.facts["complete"] += int((present & at_home).sum())
+            self.facts["complete"] += int(at_home[present].sum())
         self.facts["heaviest"] = max(self.facts["heaviest"], len(packed))
         return packed
 
     def _lighter(
         self,
         zoom: int,
-        cut: Slice,
-        pieces: NDArray[np.object_],
+        cut: CellContent,
         labelled: NDArray[np.bool_],
+        present: NDArray[np.int64],
         packed: bytes,
     ) -> bytes:
         # The largest first; points, which have no size, by an even scatter of their ids.
-        order = np.lexsort((spread(self.ids[cut.rows]), -self.size[cut.rows]))
+        rows = cut.rows[present]
+        order = present[np.lexsort((spread(self.ids[rows]), -self.size[rows]))]
         kept = len(order)
         while len(packed) > self.unit.tile_nbytes and kept > 1:
             kept = max(1, min(kept - 1, int(0.95 * kept * self.unit.tile_nbytes / len(packed))))
-            data, _ = self._encode(zoom, cut, pieces, labelled, np.sort(order[:kept]))
-            packed = compress(data)
+            packed = compress(self._encode(zoom, cut, labelled, np.sort(order[:kept])))
         self._count("left_out", zoom, len(order) - kept)
         return packed
 
     def _encode(
         self,
         zoom: int,
-        cut: Slice,
-        pieces: NDArray[np.object_],
+        cut: CellContent,
         labelled: NDArray[np.bool_],
         chosen: NDArray[np.int64],
-    ) -> tuple[bytes, NDArray[np.bool_]]:
-        # Returns the tile and which of the slice's rows are in it.
-        contents, places = [], []
+    ) -> bytes:
+        # `chosen` are places in the cell of features that have commands.
+        layers = []
         codes = self.layer_codes[cut.rows[chosen]]
         for code in np.unique(codes).tolist():
             place = chosen[codes == code]
             name = self.layer_names[code]
-            contents.append(self._content(name, cut.rows[place], pieces[place]))
-            places.append(place)
+            commands = cut.commands.take(place)
+            layers.append(self._layer(zoom, name, cut.rows[place], commands))
         for code in np.unique(codes).tolist() if self.unit.labels else ():
             place = chosen[(codes == code) & labelled[chosen]]
-            place = place[self.kinds[cut.rows[place]] == POLYGON]
-            if len(place):
-                points = self._label_points(zoom, cut, cut.rows[place])
+            rows = cut.rows[place[self.kinds[cut.rows[place]] == POLYGON]]
+            if len(rows):
+                commands, _ = encode_geometry(self._label_points(zoom, cut, rows))
                 name = self.layer_names[code] + LABEL_SUFFIX
-                contents.append(self._content(name, cut.rows[place], points))
-        data, kept = encode_tile(contents)
-        present = np.zeros(len(cut.rows), dtype=bool)
-        for place, mask in zip(places, kept, strict=False):
-            present[place] = mask
-        for content, mask in zip(contents, kept, strict=True):
-            if mask.any():
-                low, high = self.facts["layers"].get(content.name, (zoom, zoom))
-                self.facts["layers"][content.name] = (min(low, zoom), max(high, zoom))
-        return data, present
+                layers.append(self._layer(zoom, name, rows, commands, POINT))
+        return b"".join(layers)
 
-    def _content(
-        self, name: str, rows: NDArray[np.int64], geometry: NDArray[np.object_]
-    ) -> LayerContent:
-        return LayerContent(name, self.ids[rows], geometry, self.attributes.take(pa.array(rows)))
+    def _layer(
+        self,
+        zoom: int,
+        name: str,
+        rows: NDArray[np.int64],
+        commands: RaggedBytes,
+        kind: int | None = None,
+    ) -> bytes:
+        low, high = self.facts["layers"].get(name, (zoom, zoom))
+        self.facts["layers"][name] = (min(low, zoom), max(high, zoom))
+        kinds = self.kinds[rows] if kind is None else np.full(len(rows), kind)
+        body = write_layer(name, self.ids[rows], kinds, commands, self.attributes, rows)
+        return message(LAYER_FIELD, body)
 
-    def _label_points(self, zoom: int, cut: Slice, rows: NDArray[np.int64]) -> NDArray[np.object_]:
+    def _label_points(
+        self, zoom: int, cut: CellContent, rows: NDArray[np.int64]
+    ) -> NDArray[np.object_]:
         x, y = _tile_units(self.label[:, rows], zoom, cut)
         # Rounding must not push a label into the neighbour: it is drawn once.
         return np.asarray(
@@ -229,7 +235,9 @@ class _Work:
             dtype=object,
         )
 
-    def _smallest(self, cut: Slice, lost: NDArray[np.int64], zoom: int) -> NDArray[np.object_]:
+    def _smallest(
+        self, cut: CellContent, lost: NDArray[np.int64], zoom: int
+    ) -> NDArray[np.object_]:
         rows = cut.rows[lost]
         x, y = (np.floor(v) for v in _tile_units(self.home[:, rows], zoom, cut))
         x, y = (np.clip(v, -BUFFER, EXTENT + BUFFER - 1) for v in (x, y))
@@ -246,7 +254,7 @@ class _Work:
 
 
 def _tile_units(
-    places_m: NDArray[np.float64], zoom: int, cut: Slice
+    places_m: NDArray[np.float64], zoom: int, cut: CellContent
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     west = cut.x * tile_side_m(zoom) - WORLD_M / 2
     north = WORLD_M / 2 - cut.y * tile_side_m(zoom)
