@@ -19,6 +19,7 @@ from benchmarks import (
     footprints,
     layers,
     point_reading,
+    points,
     raster_requests,
     terrain_requests,
 )
@@ -37,6 +38,7 @@ JOBS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "imagery": layers.imagery,
     "raster": raster_requests.raster_requests,
     "vector": layers.vector,
+    "pointcloud": points.pointcloud,
 }
 
 

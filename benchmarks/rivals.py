@@ -31,6 +31,12 @@ def solids_to_tiles(folder: Path, count: int) -> dict[str, Contestant]:
     }  # fmt: skip
 
 
+def py3dtiles_points(source: Path, out: Path) -> list[str | Path]:
+    """Points with colours; axes swapped back, or the cloud lies thousands of kilometres away."""
+    flags = ["--srs_in", "4547", "--srs_out", "4978", "--pyproj-always-xy"]
+    return [BIN / "py3dtiles", "convert", source, "--out", out / "tiles", *flags]
+
+
 def tippecanoe(source: Path, out: Path) -> list[str]:
     """Vector tiles, every feature kept at z13 to z16."""
     flags = ["-q", "-Z13", "-z16", "-pf", "-pk", "-ps", "-l", "footprints"]

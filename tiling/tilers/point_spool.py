@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from tiling.batches import PointBatch
 from tiling.coords import unmorton2
-from tiling.crs import TILE_REF, transform_points
 from tiling.findings import Finding, Findings
 from tiling.tilers.point_lattice import (
     HIGHEST_M,
@@ -30,6 +29,7 @@ from tiling.tilers.point_lattice import (
     column_keys,
     on_lattice,
 )
+from tiling.tilers.point_reframe import to_geodetic
 
 RGB = "rgb"
 PLACE = (("x", "<u4"), ("y", "<u4"), ("z", "<u4"))
@@ -50,9 +50,7 @@ def write_run(
     seen = Findings()
     seen.merge(findings)
     xyz = batch.xyz
-    lon, lat, height = transform_points(batch.ref, TILE_REF, xyz[:, 0], xyz[:, 1], xyz[:, 2])
-    assert height is not None
-    places, columns, placed = on_lattice(lon, lat, height)
+    places, columns, placed = on_lattice(*to_geodetic(batch.ref, xyz).T)
     lost = np.flatnonzero(~placed)
     seen.add(
         "points-without-place",
