@@ -16,13 +16,13 @@ _LINE_M = 100.0
 _CHUNK = 1_000_000
 
 
-def flight(folder: Path, count: int) -> tuple[Path, Path]:
+def survey(folder: Path, count: int) -> tuple[Path, Path]:
     """Return a survey of ten points a square metre in flight-line order, as LAZ and as LAS.
 
     Point format 7, EPSG:4547, millimetres; RGB with noise of its own in every channel, intensity,
     classes 2, 5 and 6, a scanner that sweeps across lines of 100 m, houses of 12 m.
     """
-    laz, las = folder / f"flight-{count}.laz", folder / f"flight-{count}.las"
+    laz, las = folder / f"survey-{count}.laz", folder / f"survey-{count}.las"
     if laz.exists() and las.exists():
         return laz, las
     rng = np.random.default_rng(7)
@@ -63,7 +63,7 @@ def pointcloud(bench: Bench) -> dict[str, Any]:
     The rival is given LAS: with lazrs installed it waits for ever on LAZ.
     """
     count = bench.count(2_000_000)
-    laz, las = flight(bench.folder, count)
+    laz, las = survey(bench.folder, count)
     options = ["--vertical", "ellipsoidal", "--memory", "1GB"]
     contestants: dict[str, Contestant] = {
         "cim": lambda out: ingest(laz, "points", options, out),
