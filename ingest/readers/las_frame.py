@@ -77,7 +77,9 @@ def _whole(keys: bytes, doubles: bytes, text: bytes) -> bytes:
     """Return the directory without keys whose values are missing: GDAL would take none of them."""
     numbers = struct.unpack(f"<{len(keys) // 2}H", keys[: len(keys) // 2 * 2])
     room = {_DOUBLES: len(doubles) // 8, _TEXT: len(text)}
-    entries = [numbers[at : at + 4] for at in range(4, len(numbers) - 3, 4)]
+    # Some programs write more entries than they count.
+    count = numbers[3] if len(numbers) >= 4 else 0
+    entries = [numbers[at : at + 4] for at in range(4, len(numbers) - 3, 4)][:count]
     kept = [key for key in entries if key[1] not in room or key[2] + key[3] <= room[key[1]]]
     head = (*numbers[:3], len(kept)) if len(numbers) >= 4 else (1, 1, 0, 0)
     return struct.pack(f"<{4 + 4 * len(kept)}H", *head, *(each for key in kept for each in key))

@@ -21,6 +21,11 @@ SIGNATURE = b"LASF"
 RECORD_NBYTES = (20, 28, 26, 34, 57, 63, 30, 36, 38, 59, 67)
 _HEADER_NBYTES = {0: 227, 1: 227, 2: 227, 3: 235, 4: 375, 5: 375}
 _VLR, _EVLR = struct.Struct("<H16sHH32s"), struct.Struct("<H16sHQ32s")
+# Who defines records that are used here.
+_WANTED = ("LASF_Projection", "LASF_Spec", "laszip encoded", "copc")
+# Waveform packets, and the hierarchy of a COPC.
+_LARGE = (65535, 1000)
+_MOST_RECORDS = 50_000
 _REMEDY = "copy it again from where it came; a copy that fails here too needs a new export"
 
 
@@ -196,6 +201,7 @@ class _Check:
         return (sx, sy, sz), (ox, oy, oz)
 
     def _vlrs(self, file: BinaryIO, count: int, at: int, end: int) -> list[Vlr]:
+        self._few(count)
         found = []
         for number in range(count):
             head = file.read(54) if at + 54 <= end else b""
@@ -205,11 +211,14 @@ class _Check:
                     f"its header announces {count} variable length records before byte {end}, "
                     f"where points begin; record {number + 1} would reach beyond"
                 )
-            found.append(Vlr(_text(user), record, file.read(nbytes)))
+            if _text(user) in _WANTED:
+                found.append(Vlr(_text(user), record, file.read(nbytes)))
             at += 54 + nbytes
+            file.seek(at)
         return found
 
     def _evlrs(self, file: BinaryIO, count: int, at: int) -> list[Vlr]:
+        self._few(count)
         found = []
         for number in range(count):
             file.seek(at)
@@ -223,10 +232,14 @@ class _Check:
                     f"{number + 1} reaches beyond the end of the file at {self.nbytes}"
                 )
             # Waveforms and the hierarchy of a COPC may be large, and nothing here needs them.
-            wanted = _text(user) in ("LASF_Projection", "LASF_Spec") and nbytes <= 1 << 24
-            found.append(Vlr(_text(user), record, file.read(nbytes) if wanted else b""))
+            if _text(user) in _WANTED and nbytes <= 1 << 24 and record not in _LARGE:
+                found.append(Vlr(_text(user), record, file.read(nbytes)))
             at += 60 + nbytes
         return found
+
+    def _few(self, count: int) -> None:
+        if count > _MOST_RECORDS:
+            raise self.refuse(f"its header announces {count} records; {_MOST_RECORDS} are believed")
 
     def _count_fits(self, count: int, record_nbytes: int, room: int) -> int:
         if count * record_nbytes > room:

@@ -190,6 +190,19 @@ def test_extra_bytes_are_typed_scaled_and_told_from_their_no_data(tmp_path: Path
     assert np.array_equal(batch.columns["normal"], np.arange(12.0).reshape(4, 3))
 
 
+def test_keys_beyond_those_counted_are_not_taken(tmp_path: Path) -> None:
+    raw = (DATA / "1.0_0.las").read_bytes()
+    at = raw.index(b"LASF_Projection") - 2
+    head = bytearray(raw[at : at + 54])
+    struct.pack_into("<H", head, 20, 64 + 8)
+    padded = bytearray(raw[:at] + head + raw[at + 54 : at + 54 + 64] + bytes(8) + raw[at + 118 :])
+    struct.pack_into("<I", padded, 96, struct.unpack_from("<I", raw, 96)[0] + 8)
+    path = tmp_path / "a.las"
+    path.write_bytes(padded)
+    with open_source(path) as reader:
+        assert reader.info().layers[0].ref.code == "EPSG:26915"
+
+
 def test_names_that_a_file_gives_its_classes_are_kept(tmp_path: Path) -> None:
     cloud = a_cloud(6, 3)
     rows = [(2, "地面".encode("gbk")), (64, "桥面".encode()), (65, b"")]
