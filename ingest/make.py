@@ -23,9 +23,10 @@ from ingest.workspace import file_store
 from tiling.errors import TilingError
 from tiling.findings import Finding, Findings
 from tiling.stores.base import StoreInfo
-from tiling.stores.pmtiles import PmtilesReader, PmtilesWriter
+from tiling.stores.pmtiles import PmtilesWriter
 from tiling.stores.zip3tz import ThreeTzWriter
 from tiling.tilers.base import Progress, Run, TilesetInfo
+from tiling.tilers.extsort import Spool
 
 if TYPE_CHECKING:
     from ingest.mosaic_assets import Known
@@ -146,6 +147,7 @@ def make_buildings(making: Making) -> Made:
 def make_vector(making: Making) -> Made:
     """Features to vector tiles in a PMTiles, and GeoParquet."""
     from tiling.tilers.vector import VectorTiler
+    from tiling.validate.vectortiles import check_vector_archive
 
     prepared = _prepare(making)
     writer = PmtilesWriter(fresh(making.folder / "tiles.pmtiles"))
@@ -157,14 +159,31 @@ def make_vector(making: Making) -> Made:
         coverage=making.plan.kind == "divisions",
         attribution=options.attribution,
     )
+    parquet = making.folder / "features.parquet"
+    features = making.executor.submit(
+        _write_features,
+        prepared.spool.folder,
+        prepared.chunk_rows,
+        parquet,
+        making.folder / "parquet-spool",
+    )
     try:
         with making.report.step("tile"):
             info = tiler.run(prepared.batches(), making.run(writer))
             tiles = writer.commit(info.metadata)
     finally:
         writer.abort()
-    _check(making, PmtilesReader(tiles.path))
-    return Made((("tiles", tiles), ("features", _features(making, prepared))), info)
+        wait([features])
+    with making.report.step("features"):
+        making.progress.begin("features")
+        features.result()
+    making.progress.begin("check")
+    with making.report.step("check"):
+        findings, _ = check_vector_archive(
+            tiles.path, making.executor, making.workers, making.progress.advance
+        )
+    judge(making, findings)
+    return Made((("tiles", tiles), ("features", file_store(parquet, "geoparquet"))), info)
 
 
 def make_terrain(making: Making) -> Made:
@@ -305,26 +324,12 @@ def _prepare(
     return prepared
 
 
-def _features(making: Making, prepared: Prepared) -> StoreInfo:
+def _write_features(folder: Path, chunk_rows: int, path: Path, scratch: Path) -> None:
+    # In a worker, beside the tiles, from the same spool.
     from tiling.formats.geoparquet import write_geoparquet
 
-    path = making.folder / "features.parquet"
-    making.progress.begin("features")
-    with making.report.step("features"):
-        write_geoparquet(prepared.batches(), path, making.folder / "parquet-spool")
-    return file_store(path, "geoparquet")
-
-
-def _check(making: Making, store: PmtilesReader) -> None:
-    from tiling.validate.vectortiles import check_vector_tiles
-
-    making.progress.begin("check")
-    try:
-        with making.report.step("check"):
-            findings, _ = check_vector_tiles(store)
-    finally:
-        store.close()
-    judge(making, findings)
+    batches = (batch for _, batch in Spool(folder).chunks(chunk_rows))
+    write_geoparquet(batches, path, scratch)
 
 
 def judge(making: Making, findings: Iterable[Finding]) -> None:

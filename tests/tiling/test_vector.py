@@ -35,7 +35,7 @@ from tiling.tilers.simplify import of_dimension, slices, to_tile
 from tiling.tilers.vector import VectorTiler
 from tiling.tilers.vector_features import Summary
 from tiling.tilers.zoom_range import default_zooms
-from tiling.validate.vectortiles import check_vector_tiles
+from tiling.validate.vectortiles import check_vector_archive, check_vector_tiles
 
 DEMO = Path(__file__).parent.parent.parent / "cim_server" / "demo" / "data"
 EXTENT = 4096
@@ -297,6 +297,30 @@ def test_parallel_is_serial_is_resumed_and_batches_do_not_matter(
     resumed = make(tmp_path / "r", _never(), layer="白模")
     assert resumed.store.sha256 == tiled_city.store.sha256
     assert resumed.findings.to_json() == tiled_city.findings.to_json()
+
+
+def test_an_archive_checked_in_parts_is_judged_as_a_whole(
+    tiled_city: Tileset, tmp_path: Path
+) -> None:
+    steps: list[int] = []
+    with PmtilesReader(tiled_city.path) as reader:
+        whole = check_vector_tiles(reader)
+        metadata = {**reader.metadata, "counts": {"白模": 1501}, "vector_layers": []}
+        keys = list(reader.keys())
+        broken = PmtilesWriter(tmp_path / "broken.pmtiles")
+        for key in keys:
+            tile = reader.get(key)
+            assert tile is not None
+            broken.put(key, tile.data, tile.encoding)
+    parts = check_vector_archive(tiled_city.path, SerialExecutor(), 2, steps.append)
+    assert parts == whole
+    assert sum(steps) == len(keys) and len(steps) > 1
+    path = broken.commit(metadata).path
+    with PmtilesReader(path) as reader:
+        whole = check_vector_tiles(reader)
+    parts = check_vector_archive(path, SerialExecutor(), 2, steps.append)
+    assert [f.to_json() for f in parts[0]] == [f.to_json() for f in whole[0]]
+    assert {"feature-count", "layer-undeclared"} <= {f.rule for f in parts[0]}
 
 
 def _never() -> Iterator[FeatureBatch]:

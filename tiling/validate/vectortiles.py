@@ -7,7 +7,10 @@ anywhere is present at the highest zoom, and the metadata declares just what the
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,10 +20,13 @@ from tiling.errors import FormatError
 from tiling.findings import Finding, Findings
 from tiling.formats.mvt import BUFFER, EXTENT
 from tiling.stores.base import StoredTile
+from tiling.stores.pmtiles import PmtilesReader
 from tiling.validate.mvt_reading import CLOSE_PATH, LINE_TO, MOVE_TO, Ints, ReadLayer, read_tile
 
 _LABEL_SUFFIX = "_label"
 _VERSION = 2
+# What one job checks at most: few enough that stopping does not take long.
+_MOST_TILES = 500
 
 
 class VectorStore(Protocol):
@@ -47,34 +53,86 @@ def check_vector_tiles(store: VectorStore) -> tuple[list[Finding], dict[str, Any
         findings, with severity ``error`` where a law is broken; facts: ``features`` (present at
         the highest zoom), ``tiles``, ``layers`` (features per layer, at the highest zoom).
     """
-    findings = Findings()
-    check = _Check(store.metadata, findings)
-    tiles = 0
-    for key in store.keys():
-        tile = store.get(key)
-        tiles += 1
-        if tile is None:
-            findings.add("tile-missing", "error", "a listed tile cannot be read", 1, [key])
-            continue
-        try:
-            data = gzip.decompress(tile.data) if tile.encoding == "gzip" else tile.data
-            layers = read_tile(data)
-        except (FormatError, OSError, EOFError, UnicodeDecodeError) as error:
-            findings.add("tile-unreadable", "error", f"a tile cannot be decoded: {error}", 1, [key])
-            continue
-        check.tile(key, layers)
-    facts = check.finish()
-    return list(findings), {**facts, "tiles": tiles}
+    check = _Check(store.metadata)
+    check.tiles(store, store.keys())
+    return check.finish()
+
+
+def check_vector_archive(
+    path: Path, executor: Executor, workers: int, step: Callable[[int], None]
+) -> tuple[list[Finding], dict[str, Any]]:
+    """Check every tile of an archive on several processes; see `check_vector_tiles`.
+
+    Args:
+        path: a PMTiles archive of vector tiles.
+        executor, workers: where tiles are checked, and how many processes there are.
+        step: told how many tiles were checked.
+    """
+    with PmtilesReader(path) as store:
+        keys = list(store.keys())
+        total = _Check(store.metadata)
+    share = max(1, min(_MOST_TILES, math.ceil(len(keys) / (2 * workers))))
+    jobs = [
+        executor.submit(_check_part, path, keys[start : start + share])
+        for start in range(0, len(keys), share)
+    ]
+    try:
+        for job in jobs:
+            part = job.result()
+            total.merge(part)
+            step(part.count)
+    finally:
+        for job in jobs:
+            job.cancel()
+    return total.finish()
+
+
+def _check_part(path: Path, keys: list[str]) -> _Check:
+    with PmtilesReader(path) as store:
+        check = _Check(store.metadata)
+        check.tiles(store, keys)
+    return check
 
 
 class _Check:
-    def __init__(self, metadata: dict[str, Any], findings: Findings) -> None:
-        self.findings = findings
+    """What was seen of some tiles; picklable, and adds up."""
+
+    def __init__(self, metadata: dict[str, Any]) -> None:
+        self.findings = Findings()
+        self.count = 0
         self.declared = {layer["id"]: layer for layer in metadata.get("vector_layers", ())}
         self.counts: dict[str, int] = metadata.get("counts", {})
         self.ids: dict[str, dict[int, list[Ints]]] = {}  # layer -> zoom -> ids
         self.fields: dict[str, set[str]] = {}
         self.top = 0
+
+    def tiles(self, store: VectorStore, keys: Iterable[str]) -> None:
+        """Check the tiles under `keys`."""
+        for key in keys:
+            tile = store.get(key)
+            self.count += 1
+            if tile is None:
+                self._add("tile-missing", "a listed tile cannot be read", 1, key)
+                continue
+            try:
+                data = gzip.decompress(tile.data) if tile.encoding == "gzip" else tile.data
+                layers = read_tile(data)
+            except (FormatError, OSError, EOFError, UnicodeDecodeError) as error:
+                self._add("tile-unreadable", f"a tile cannot be decoded: {error}", 1, key)
+                continue
+            self.tile(key, layers)
+
+    def merge(self, other: _Check) -> None:
+        """Add what was seen of other tiles."""
+        self.findings.merge(other.findings)
+        self.count += other.count
+        self.top = max(self.top, other.top)
+        for name, zooms in other.ids.items():
+            own = self.ids.setdefault(name, {})
+            for zoom, parts in zooms.items():
+                own.setdefault(zoom, []).extend(parts)
+        for name, fields in other.fields.items():
+            self.fields.setdefault(name, set()).update(fields)
 
     def tile(self, key: str, layers: list[ReadLayer]) -> None:
         zoom = int(key.split("/", 1)[0])
@@ -129,8 +187,8 @@ class _Check:
         inverted = int((first & (area2 < 0)).sum())
         self._add("ring-winding", "polygons that begin with a hole", inverted, key)
 
-    def finish(self) -> dict[str, Any]:
-        """Check what concerns all tiles together."""
+    def finish(self) -> tuple[list[Finding], dict[str, Any]]:
+        """Check what concerns all tiles together; see `check_vector_tiles`."""
         present: dict[str, int] = {}
         for name, zooms in self.ids.items():
             full = _distinct(zooms.get(self.top, []))
@@ -154,7 +212,8 @@ class _Check:
                     f"{features.get(name, 0)}",
                 )
         self._declared()
-        return {"features": sum(features.values()), "layers": features}
+        facts = {"features": sum(features.values()), "layers": features, "tiles": self.count}
+        return list(self.findings), facts
 
     def _is_label(self, name: str) -> bool:
         base = name.removesuffix(_LABEL_SUFFIX)
