@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from ingest.manifest import Order
 from ingest.readers.elevation import place_on_grid
 from ingest.readers.sheets import Affine6, Sheet, factor
 from tiling.crs import SpatialRef, to_lonlat
 from tiling.dem.layer import Box, lonlat_box, pixel_sides_m
 from tiling.errors import RasterUnsupported
-
-Order = Literal["finest", "newest", "given"]
 
 MAX_GROUPS = 200
 _MAX_SIDE = 2**31 - 1
