@@ -20,7 +20,7 @@ from tiling.bounds import Region
 from tiling.errors import RecordInvalid
 
 Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions", "pointcloud"]
-Role = Literal["tiles", "features", "data", "report", "index", "sheets", "overview"]
+Role = Literal["tiles", "features", "data", "report", "index", "sheets", "overview", "water"]
 StoreFormat = Literal["3tz", "pmtiles", "geoparquet", "cog", "directory", "sqlite"]
 Action = Literal["create", "publish", "rollback", "update", "delete"]
 
@@ -98,7 +98,8 @@ class StoreRef:
 
     Attributes:
         role: what it is for. ``sheets`` is the index of a mosaic and ``overview`` the whole of it
-            at low resolution, see `tiling.mosaics`.
+            at low resolution, see `tiling.mosaics`; ``water`` the polygons of another asset that
+            are water in a terrain's tiles.
         format: how it is read, e.g. ``3tz``.
         path: POSIX, relative to the data folder.
         sha256: hex digest of the file; of the sorted listing for folders.

@@ -33,13 +33,15 @@ class Surface:
         paths: its COGs, in order of priority; immutable files.
         vertical: JSON of the vertical datum that its heights are counted from.
         terrain: JSON of what the version keeps of its surface and meshes; empty for old versions.
-        digests: sha256 of the COGs, and so of every answer that is made from them.
+        digests: sha256 of the COGs and the water, and so of every answer that is made from them.
+        water: the polygons of water in its tiles; empty where these have no masks.
     """
 
     paths: tuple[str, ...]
     vertical: str
     terrain: str
     digests: str
+    water: str = ""
 
     @property
     def datum(self) -> dict[str, Any]:
@@ -69,11 +71,13 @@ def surface_of(state: State, entry: Entry) -> Surface:
             f"version {entry.number} of {entry.asset!r} does not say what its heights are counted "
             "from: ingest it again with --vertical"
         )
+    water = [ref for ref in entry.stores if ref.role == "water"]
     return Surface(
         tuple(str(state.path_of(ref)) for ref in refs),
         json.dumps(dict(entry.info["vertical"]), sort_keys=True),
         json.dumps(dict(entry.info.get("terrain", {})), sort_keys=True),
-        " ".join(ref.sha256 for ref in refs),
+        " ".join(ref.sha256 for ref in (*refs, *water)),
+        str(state.path_of(water[0])) if water else "",
     )
 
 

@@ -14,6 +14,7 @@ from ingest.whole import open_tiles
 from ingest.workspace import Workspace
 from tiling.errors import StoreError
 from tiling.findings import Finding, Findings
+from tiling.formats.geoparquet import feature_count
 from tiling.mosaics import SheetIndex
 from tiling.validate.foreign import check_foreign
 from tiling.validate.pointcloud import check_pointcloud
@@ -87,6 +88,8 @@ def _check_role(
         message = "sheets of the index have no store"
         findings.add("sheet-missing", "error", message, len(lost), lost)
         return {"sheets": len(sheets)}
+    if refs[0].role == "water":  # another asset's, and checked with it
+        return {"water_polygons": sum(feature_count(path) for path in paths)}
     if refs[0].format == "geoparquet":
         rows = sum(len(batch) for batch in read_features(paths))
         _count(version, rows, f"{refs[0].path} holds", findings)

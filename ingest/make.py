@@ -50,6 +50,7 @@ class Making:
         root: the data folder.
         known_sheets: see `ingest.mosaic_assets.known_sheets`.
         parent: the terrain that surrounds a terrain, if one was named.
+        water: the polygons of water of a terrain, if an asset of them was named.
     """
 
     plan: Plan
@@ -64,6 +65,7 @@ class Making:
     root: Path = Path()
     known_sheets: Known = field(default_factory=dict)
     parent: Parent | None = None
+    water: StoreRef | None = None
 
     def run(self, writer: Any) -> Run:
         """Return a tiler's run that writes into `writer`."""
@@ -191,17 +193,19 @@ def make_terrain(making: Making) -> Made:
     from ingest.dem_pixels import DEFAULT_FILL_PIXELS, Cleaning
     from ingest.dem_rasters import make_stack
     from tiling.tilers.terrain import TerrainTiler
+    from tiling.tilers.terrain_water import WaterAreas
     from tiling.validate.terrain import check_terrain_archive
 
     plan, options = making.plan, making.plan.options
     vertical = plan.refs[0].vertical
     assert vertical is not None  # the plan refuses a terrain without
-    parent = making.parent
+    parent, water = making.parent, making.water
     tiler = TerrainTiler(
         bake=options.bake_level(),
         name=plan.title,
         attribution=options.attribution,
         parent_url="" if parent is None else parent.url,
+        water=None if water is None else WaterAreas(str(making.root / water.path)),
         **_given(min_level=options.min_zoom, max_level=options.max_zoom),
     )
     cleaning = Cleaning(
@@ -227,7 +231,8 @@ def make_terrain(making: Making) -> Made:
         findings, _ = check_terrain_archive(tiles.path, making.executor, making.progress.advance)
     judge(making, findings)
     data = [("data", file_store(Path(layer.path), "cog")) for layer in stack.own]
-    return Made((("tiles", tiles), *data), info, () if parent is None else parent.stores)
+    kept = (*(() if parent is None else parent.stores), *(() if water is None else (water,)))
+    return Made((("tiles", tiles), *data), info, kept)
 
 
 def make_imagery(making: Making) -> Made:

@@ -74,6 +74,7 @@ class IngestOptions:
             roots, or those down to a level. The server makes the others on request.
         terrain: id of a terrain asset on which buildings stand.
         parent: id of a terrain asset that surrounds a terrain; see `ingest.terrain_parent`.
+        water: id of a vector asset whose polygons are water in the tiles of a terrain.
         place: where a model stands, as `Placement.parse` takes it.
         up: the axis of models that points up: ``y`` or ``z``.
         models: tables with the ``source`` and the placement of one model each.
@@ -122,6 +123,7 @@ class IngestOptions:
     bake: str | None = None
     terrain: str | None = None
     parent: str | None = None
+    water: str | None = None
     place: str | None = None
     up: str | None = None
     models: tuple[Mapping[str, Any], ...] = ()

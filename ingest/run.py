@@ -252,8 +252,9 @@ def _ingest(
     if plan.refusal is not None:
         raise plan.refusal
     catalog.collection(plan.collection)
-    if options.parent is not None and plan.kind != "terrain":
-        raise ConfigError(f"--parent is for terrains, the sources make an asset of {plan.kind}")
+    for option, given in (("--parent", options.parent), ("--water", options.water)):
+        if given is not None and plan.kind != "terrain":
+            raise ConfigError(f"{option} is for terrains, the sources make an asset of {plan.kind}")
     previous = _previous(catalog, options.id, plan)
     with report.step("fingerprint"):
         key = job_key(plan, workspace, catalog, resources)
@@ -274,6 +275,11 @@ def _ingest(
 
                 parent = open_parent(workspace, catalog, options.id, plan.options.parent)
                 making = replace(making, parent=parent)
+            if plan.options.water is not None:
+                from ingest.terrain_water import open_water
+
+                water = open_water(workspace, catalog, plan.options.water)
+                making = replace(making, water=water)
             if plan.kind == "imagery":
                 from ingest.mosaic_assets import known_sheets
 
@@ -319,6 +325,10 @@ def job_key(plan: Plan, workspace: Workspace, catalog: Catalog, resources: Resou
 
         parent = open_parent(workspace, catalog, plan.options.id, plan.options.parent)
         declared["parent"] = [store.sha256 for store in parent.stores]
+    if plan.options.water is not None:
+        from ingest.terrain_water import open_water
+
+        declared["water"] = open_water(workspace, catalog, plan.options.water).sha256
     if plan.kind == "buildings":
         declared["height_rule"] = repr(resources.height_rule)
     grids = {ref.vertical.grid for ref in plan.refs if ref.vertical and ref.vertical.grid}

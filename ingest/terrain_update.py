@@ -25,6 +25,7 @@ from ingest.executors import default_workers, open_executor
 from ingest.manifest import IngestOptions
 from ingest.plan import Plan, make_plan
 from ingest.report import Report
+from ingest.terrain_water import water_of
 from ingest.workspace import Workspace, file_store
 from tiling.bounds import Region
 from tiling.dem import DemStack
@@ -44,7 +45,7 @@ MAX_RASTERS = 200
 # What an update does not know of the whole any more.
 _STALE = ("vertices_per_level", "triangles_per_level", "rmse_m", "void_share", "update")
 # Said once, of the whole asset: an update keeps them.
-_FIXED = ("kind", "min_zoom", "bake", "order", "parent")
+_FIXED = ("kind", "min_zoom", "bake", "order", "parent", "water")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +207,8 @@ def _make(
     before = OverlayReader(job.old_tiles())
     try:
         with report.step("tile"):
-            updated = update_tiles(stack, new, spec, baked, before, run)
+            water = water_of(job.workspace, base)
+            updated = update_tiles(stack, new, spec, baked, before, run, water)
             tiles = run.writer.commit()
         with report.step("check"):
             _check(job, updated, tiles.path)

@@ -54,6 +54,10 @@ _DECLARED: dict[str, Any] = {
         str | None,
         typer.Option(help="Terrain asset that surrounds this terrain, and fills it up."),
     ],
+    "water": Annotated[
+        str | None,
+        typer.Option(help="Vector asset whose polygons are water in the tiles of a terrain."),
+    ],
     "place": TextOption,
     "up": TextOption,
     "compress": Annotated[

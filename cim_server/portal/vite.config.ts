@@ -9,13 +9,13 @@ const here = dirname(fileURLToPath(import.meta.url));
 const modules = resolve(here, "node_modules");
 const output = resolve(here, "static");
 
-// What the portal never shows stays out of the wheel: stars, lens flares, water, map pins,
+// What the portal never shows stays out of the wheel: stars, lens flares, large water, map pins,
 // Google Earth and Gaussian splats.
 const unneeded = [
   "Assets/Textures/SkyBox",
   "Assets/Textures/LensFlare",
   "Assets/Textures/maki",
-  "Assets/Textures/waterNormals",
+  "Assets/Textures/waterNormals.jpg",
   "Assets/Textures/moonSmall",
   "ThirdParty/google-earth-dbroot-parser.js",
   "ThirdParty/wasm_splats_bg.wasm",

@@ -280,16 +280,9 @@ def read_geoparquet(
     Raises:
         StoreError: missing, damaged, or not written by this project.
     """
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
-    with file:
-        metadata = file.metadata.metadata or {}
-        if _KEY not in metadata or _OWN_KEY not in metadata:
-            raise StoreError(f"{path}: not a features file of this project: no {_OWN_KEY!r} entry")
-        names = json.loads(metadata[_OWN_KEY])
-        ref = _ref(path, json.loads(metadata[_KEY]))
+    with _opened(path) as file:
+        names = _own_names(path, file)
+        ref = _ref(path, json.loads(file.metadata.metadata[_KEY]))
         own = set(names.values())
         wanted = [n for n in file.schema_arrow.names if n not in own]
         if columns is not None:
@@ -310,6 +303,48 @@ def read_geoparquet(
                 batch = batch.take(_inside(table.column(names["bbox"]), box))
             if len(batch):
                 yield batch
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _own_names(path: Path, file: pq.ParquetFile) -> dict[str, str]:
+    metadata = file.metadata.metadata or {}
+    if _KEY not in metadata or _OWN_KEY not in metadata:
+        raise StoreError(f"{path}: not a features file of this project: no {_OWN_KEY!r} entry")
+    names: dict[str, str] = json.loads(metadata[_OWN_KEY])
+    return names
+
+
+def group_boxes(path: Path) -> NDArray[np.float64]:
+    """Return west, south, east and north of every row group of a features file: (G, 4).
+
+    Raises:
+        StoreError: missing, damaged, or not written by this project.
+    """
+    with _opened(path) as file:
+        name = _own_names(path, file)["bbox"]
+        return np.array([_group_box(file, group, name) for group in range(file.num_row_groups)])
+
+
+def read_group(path: Path, group: int) -> FeatureBatch:
+    """Return the features of a row group, without attributes.
+
+    Raises:
+        StoreError: missing, damaged, or not written by this project.
+    """
+    with _opened(path) as file:
+        names = _own_names(path, file)
+        ref = _ref(path, json.loads(file.metadata.metadata[_KEY]))
+        try:
+            table = file.read_row_group(group, list(names.values()))
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path}: row group {group} is damaged: {error}") from error
+        return _batch(ref, table, names, [])
 
 
 def read_file_metadata(path: Path) -> dict[str, Any]:
@@ -363,6 +398,12 @@ def _inside(boxes: pa.ChunkedArray, box: NDArray[np.float64]) -> NDArray[np.bool
 
 
 def _touches(file: pq.ParquetFile, group: int, name: str, box: NDArray[np.float64]) -> bool:
+    west, south, east, north = _group_box(file, group, name)
+    return bool(west <= box[2] and east >= box[0] and south <= box[3] and north >= box[1])
+
+
+def _group_box(file: pq.ParquetFile, group: int, name: str) -> tuple[float, float, float, float]:
+    """Return the box of a row group from its statistics; everywhere where there are none."""
     statistics = {}
     row_group = file.metadata.row_group(group)
     for i in range(row_group.num_columns):
@@ -370,13 +411,9 @@ def _touches(file: pq.ParquetFile, group: int, name: str, box: NDArray[np.float6
         if column.path_in_schema.startswith(f"{name}.") and column.statistics is not None:
             statistics[column.path_in_schema[len(name) + 1 :]] = column.statistics
     if any(c not in statistics or not statistics[c].has_min_max for c in _CORNERS):
-        return True
-    return bool(
-        statistics["xmin"].min <= box[2]
-        and statistics["xmax"].max >= box[0]
-        and statistics["ymin"].min <= box[3]
-        and statistics["ymax"].max >= box[1]
-    )
+        return -np.inf, -np.inf, np.inf, np.inf
+    corners = statistics
+    return corners["xmin"].min, corners["ymin"].min, corners["xmax"].max, corners["ymax"].max
 
 
 def geometry_types(path: Path) -> list[str]:

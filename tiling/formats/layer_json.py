@@ -19,6 +19,7 @@ from tiling.errors import FormatError
 
 TILE_TEMPLATE = "{z}/{x}/{y}.terrain"
 EXTENSIONS = ("octvertexnormals",)
+WATER_MASK = "watermask"
 
 Rectangle = dict[str, int]
 
@@ -31,6 +32,7 @@ def layer_json(
     description: str = "",
     attribution: str = "",
     parent_url: str = "",
+    water: bool = False,
 ) -> dict[str, Any]:
     """Return the description of a terrain tileset.
 
@@ -40,6 +42,7 @@ def layer_json(
         name, description, attribution: texts for people; attribution is shown by the viewer.
         parent_url: of the folder of another terrain, relative to this one's: viewers take from
             there the tiles that this one lacks. Both have the same projection and scheme.
+        water: tiles carry water masks.
     """
     parent = {"parentUrl": parent_url} if parent_url else {}
     return {
@@ -50,7 +53,7 @@ def layer_json(
         "format": "quantized-mesh-1.0",
         "scheme": "tms",
         "projection": "EPSG:4326",
-        "extensions": list(EXTENSIONS),
+        "extensions": [*EXTENSIONS, *([WATER_MASK] if water else [])],
         "tiles": [TILE_TEMPLATE],
         "attribution": attribution,
         "bounds": bounds.bbox2d(),

@@ -26,6 +26,8 @@ HEADER = struct.Struct("<3d2f3dd3d")
 _COUNT = struct.Struct("<I")
 _EXTENSION = struct.Struct("<BI")
 _OCT_NORMALS, _WATER_MASK, _METADATA = 1, 2, 4
+# Pixels along a side of a water mask.
+MASK_SIDE = 256
 # Beyond this many vertices indices take four bytes; the specification's own limit.
 MAX_SHORT_VERTICES = 65536
 
@@ -79,6 +81,8 @@ class QuantizedMesh:
         edges: see `Edges`.
         oct_normals: (N, 2) uint8, or None when the tile carries no normals.
         metadata: JSON of the metadata extension, or None.
+        water_mask: one byte, or `MASK_SIDE` squared from the north-west corner row by row; 0 is
+            land, 255 water; None when the tile carries none.
         unknown_extensions: ids of extensions that were skipped.
     """
 
@@ -91,6 +95,7 @@ class QuantizedMesh:
     oct_normals: NDArray[np.uint8] | None = None
     metadata: Any = None
     unknown_extensions: tuple[int, ...] = field(default=())
+    water_mask: bytes | None = None
 
     def heights_m(self) -> NDArray[np.float64]:
         """Return the (N,) float64 ellipsoidal heights that a decoder sees, metres."""
@@ -188,7 +193,7 @@ def decode(data: bytes) -> QuantizedMesh:
         edge = cursor.array(index_type, cursor.count(f"{name} edge", width), f"{name} edge")
         _require_in_range(edge, n, f"{name} edge")
         edges.append(edge.astype(np.uint32))
-    normals, metadata, unknown = None, None, []
+    normals, metadata, water, unknown = None, None, None, []
     while not cursor.at_end():
         kind, length = _EXTENSION.unpack(cursor.take(_EXTENSION.size, "extension header"))
         body = cursor.take(length, f"extension {kind}")
@@ -198,12 +203,26 @@ def decode(data: bytes) -> QuantizedMesh:
             normals = np.frombuffer(body, dtype=np.uint8).reshape(n, 2)
         elif kind == _METADATA:
             metadata = _parse_metadata(body)
+        elif kind == _WATER_MASK:
+            if length not in (1, MASK_SIDE**2):
+                raise FormatError(f"a water mask of {length} bytes: it has 1 or {MASK_SIDE**2}")
+            water = bytes(body)
         else:
             unknown.append(kind)
     mesh_triangles = indices.astype(np.uint32).reshape(-1, 3)
     return QuantizedMesh(
-        header, u, v, h, mesh_triangles, Edges(*edges), normals, metadata, tuple(unknown)
+        header, u, v, h, mesh_triangles, Edges(*edges), normals, metadata, tuple(unknown), water
     )
+
+
+def with_water_mask(tile: bytes, mask: bytes) -> bytes:
+    """Return a tile, which has none, with a water mask.
+
+    Args:
+        tile: the bytes of a tile; extensions stand at its end.
+        mask: see `QuantizedMesh.water_mask`.
+    """
+    return b"".join((tile, _EXTENSION.pack(_WATER_MASK, len(mask)), mask))
 
 
 def oct_encode(normals: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -31,7 +31,7 @@ from tiling.crs import TILE_REF
 from tiling.errors import ConfigError
 from tiling.findings import Findings
 from tiling.formats import layer_json
-from tiling.formats.quantized_mesh import QUANTA
+from tiling.formats.quantized_mesh import QUANTA, with_water_mask
 from tiling.tilers import terrain_surface
 from tiling.tilers.base import Requirements, Run, TilesetInfo
 from tiling.tilers.pipeline import Tile, UnitResult, build_units, compress
@@ -46,6 +46,7 @@ from tiling.tilers.terrain_spec import (
     level_for,
     specify,
 )
+from tiling.tilers.terrain_water import WaterAreas
 
 __all__ = ["TerrainSpec", "TerrainTiler", "build_tile", "geometric_error_m", "level_for", "specify"]
 
@@ -63,6 +64,7 @@ class TerrainTiler:
         bake: deepest level whose tiles a run makes, the roots always; deeper ones are left to
             `build_tile`. None makes all.
         name, attribution, parent_url: see `layer_json.layer_json`.
+        water: where water is; tiles carry masks of it.
     """
 
     min_level: int = 0
@@ -71,6 +73,7 @@ class TerrainTiler:
     name: str = ""
     attribution: str = ""
     parent_url: str = ""
+    water: WaterAreas | None = None
 
     @property
     def requirements(self) -> Requirements:
@@ -115,7 +118,7 @@ class TerrainTiler:
         spec = run.executor.submit(specify, source, self.levels(source)).result()
         baked = self.baked(source)
         units = [unit for band in _bands(spec, baked) for unit in _units(spec, band)]
-        facts = build_units("terrain", units, partial(_build, source, spec), run)
+        facts = build_units("terrain", units, partial(_build, source, spec, self.water), run)
         layer = self._layer_json(source, spec, baked)
         run.writer.put("layer.json", compress(layer), "gzip")
         return _summary(source, spec, baked, facts, run)
@@ -129,17 +132,21 @@ class TerrainTiler:
             name=self.name,
             attribution=self.attribution,
             parent_url=self.parent_url,
+            water=self.water is not None,
         )
         return json.dumps(content, ensure_ascii=False, indent=1).encode()
 
 
-def build_tile(source: TerrainSource, spec: TerrainSpec, coord: TileCoord) -> bytes:
+def build_tile(
+    source: TerrainSource, spec: TerrainSpec, coord: TileCoord, water: WaterAreas | None = None
+) -> bytes:
     """Return a tile, uncompressed: the very bytes that a run over the source bakes.
 
     Args:
         source: the heights that `spec` was made for.
         spec: see `TerrainSpec`.
         coord: a tile that exists (`TerrainSpec.has`).
+        water: where water is, as of the run.
 
     Raises:
         ConfigError: the level is none of the tileset's.
@@ -147,7 +154,7 @@ def build_tile(source: TerrainSource, spec: TerrainSpec, coord: TileCoord) -> by
     if coord.level not in spec.levels:
         raise ConfigError(f"the terrain has no level {coord.level}: there are {spec.levels}")
     sheet, _ = _sheet(source, spec, (coord.level,), coord.x, coord.y, (1, 1))
-    data, _, _ = _encode(sheet, spec, coord, 0)
+    data, _, _ = _encode(sheet, spec, coord, 0, water)
     return data
 
 
@@ -157,11 +164,12 @@ def build_near(
     baked: Sequence[int],
     near: Callable[[int], Sequence[Region]],
     run: Run,
+    water: WaterAreas | None = None,
 ) -> list[dict[str, Any]]:
     """Build the tiles that overlap regions into the run's store, and few others beside them.
 
     Args:
-        source, spec: see `build_tile`.
+        source, spec, water: see `build_tile`.
         baked: the levels, rising.
         near: the regions, given a level; they are asked for the first of levels on the same nodes.
         run: where tiles, progress and findings go.
@@ -173,7 +181,7 @@ def build_near(
     for band in _bands(spec, baked):
         part = replace(spec, areas=overlaps(spec.areas, near(band[0]), band[0]))
         jobs += [(part, unit) for unit in _units(part, band)]
-    return build_units("terrain", jobs, partial(_build_job, source), run)
+    return build_units("terrain", jobs, partial(_build_job, source, water), run)
 
 
 def worst_errors(facts: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -251,18 +259,28 @@ def _sheet(
     return sheet, voids
 
 
-def _encode(sheet: Sheet, spec: TerrainSpec, coord: TileCoord, rank: int) -> tuple[bytes, int, int]:
+def _encode(
+    sheet: Sheet, spec: TerrainSpec, coord: TileCoord, rank: int, water: WaterAreas | None
+) -> tuple[bytes, int, int]:
     level = coord.level
-    return encode_tile(
+    data, vertices, triangles = encode_tile(
         sheet, coord, spec.cells(level), rank, spec.longest(level), spec.stride(level)
     )
+    if water is not None:
+        data = with_water_mask(data, water.mask(coord))
+    return data, vertices, triangles
 
 
-def _build_job(source: TerrainSource, job: tuple[TerrainSpec, _Unit]) -> UnitResult:
-    return _build(source, *job)
+def _build_job(
+    source: TerrainSource, water: WaterAreas | None, job: tuple[TerrainSpec, _Unit]
+) -> UnitResult:
+    spec, unit = job
+    return _build(source, spec, water, unit)
 
 
-def _build(source: TerrainSource, spec: TerrainSpec, unit: _Unit) -> UnitResult:
+def _build(
+    source: TerrainSource, spec: TerrainSpec, water: WaterAreas | None, unit: _Unit
+) -> UnitResult:
     levels = unit.levels
     first = existing(spec.areas, levels[0], within=unit.ancestor)
     rows, columns = np.nonzero(first.mask)
@@ -291,7 +309,7 @@ def _build(source: TerrainSource, spec: TerrainSpec, unit: _Unit) -> UnitResult:
         for row, column in np.argwhere(found.mask):
             coord = TileCoord(level, found.x0 + int(column), found.y0 + int(row))
             mask[coord.y - corner.y, coord.x - corner.x] = True
-            data, n, t = _encode(sheet, spec, coord, rank)
+            data, n, t = _encode(sheet, spec, coord, rank, water)
             vertices, triangles = vertices + n, triangles + t
             tiles.append(Tile(f"{level}/{coord.x}/{coord.y}.terrain", compress(data), "gzip"))
         error = (0.0, 0.0, 0)

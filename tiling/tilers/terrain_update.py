@@ -26,6 +26,7 @@ from tiling.tilers.terrain_cells import available_levels
 from tiling.tilers.terrain_rtin import SQUARE
 from tiling.tilers.terrain_spec import TerrainSpec
 from tiling.tilers.terrain_surface import FILL_RINGS
+from tiling.tilers.terrain_water import WaterAreas
 
 LAYER = "layer.json"
 # Pixels of an overview in which data may reach beyond its sheet, and nodes through rounding.
@@ -108,7 +109,13 @@ def reach(layers: Sequence[DemLayer], spec: TerrainSpec, level: int) -> list[Reg
 
 
 def update_tiles(
-    source: DemStack, new: int, spec: TerrainSpec, baked: Sequence[int], old: GetTile, run: Run
+    source: DemStack,
+    new: int,
+    spec: TerrainSpec,
+    baked: Sequence[int],
+    old: GetTile,
+    run: Run,
+    water: WaterAreas | None = None,
 ) -> Updated:
     """Write the tiles that differ from those of a finished terrain, and ``layer.json``.
 
@@ -119,6 +126,7 @@ def update_tiles(
         baked: the levels whose tiles are stored.
         old: the finished terrain.
         run: where tiles, progress and findings go.
+        water: where water is, if tiles of the finished terrain carry masks of it.
 
     Raises:
         TilingError: the sea or what is filled beside data leaves the range of heights.
@@ -132,6 +140,7 @@ def update_tiles(
         baked,
         lambda level: reach(layers, spec, level),
         replace(run, writer=changes),
+        water,
     )
     errors = worst_errors(facts)
     note_errors(errors, run.findings)

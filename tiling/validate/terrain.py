@@ -23,7 +23,7 @@ from tiling.coords import TileCoord
 from tiling.errors import FormatError
 from tiling.findings import Finding, Findings
 from tiling.formats import quantized_mesh
-from tiling.formats.layer_json import available_tiles
+from tiling.formats.layer_json import WATER_MASK, available_tiles
 from tiling.formats.quantized_mesh import QUANTA, QuantizedMesh
 from tiling.stores.base import StoredTile
 from tiling.stores.zip3tz import ThreeTzReader
@@ -85,6 +85,7 @@ class _Ledger:
     low: float = np.inf
     high: float = -np.inf
     edges: int = 0
+    masks: int = 0
 
     def error(self, rule: str, message: str, where: object) -> None:
         self.findings.add(rule, "error", message, 1, [str(where)])
@@ -92,6 +93,7 @@ class _Ledger:
     def add(self, other: _Ledger) -> None:
         self.findings.merge(other.findings)
         self.tiles, self.edges = self.tiles + other.tiles, self.edges + other.edges
+        self.masks += other.masks
         self.vertices += other.vertices
         self.triangles += other.triangles
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
@@ -181,6 +183,8 @@ def _check(
         _check_available(layer, present, ledger)
     for found in spread(_chunks(present)):
         ledger.add(found)
+    if layer is not None:
+        _check_masks(layer, ledger)
     facts = {
         "tiles": ledger.tiles,
         "levels": sorted({coord.level for coord in present}),
@@ -245,6 +249,16 @@ def _check_available(layer: dict[str, Any], present: set[TileCoord], ledger: _Le
             ledger.findings.add(
                 "terrain-orphan", "info", "a tile has no parent tile", 1, [_key(coord)]
             )
+
+
+def _check_masks(layer: dict[str, Any], ledger: _Ledger) -> None:
+    wanted = ledger.tiles if WATER_MASK in layer.get("extensions", []) else 0
+    if ledger.masks != wanted:
+        ledger.error(
+            "terrain-water",
+            f"{ledger.masks} of {ledger.tiles} tiles have a water mask, {wanted} should",
+            "layer.json",
+        )
 
 
 def _key(coord: TileCoord) -> str:
@@ -336,6 +350,7 @@ def _borders(mesh: QuantizedMesh) -> tuple[_Border, _Border, _Border, _Border]:
 
 def _check_tile(coord: TileCoord, mesh: QuantizedMesh, ledger: _Ledger) -> None:
     ledger.tiles += 1
+    ledger.masks += mesh.water_mask is not None
     ledger.vertices += len(mesh.u)
     ledger.triangles += len(mesh.triangles)
     low, high = heights_of(mesh)

@@ -65,6 +65,8 @@ def broken_laws(coord: TileCoord, mesh: QuantizedMesh) -> Iterator[tuple[str, st
         yield "terrain-horizon", "the horizon point hides visible vertices"
     if upright <= 0:
         yield "terrain-normals", "a normal points into the ground"
+    if mesh.water_mask is not None and len(mesh.water_mask) > 1 and len(set(mesh.water_mask)) < 2:
+        yield "terrain-water", "a water mask of one value is not stored as one byte"
 
 
 def _shape(mesh: QuantizedMesh) -> Iterator[tuple[str, str]]:

@@ -58,7 +58,10 @@ function drapedDrawing(globe: Globe, layer: ImageryLayer, labels: Labels[] = [])
 
 async function drawTerrain(globe: Globe, asset: Asset): Promise<Drawing> {
   const folder = new URL("./", asset.service).href;
-  const provider = await CesiumTerrainProvider.fromUrl(folder, { requestVertexNormals: true });
+  const provider = await CesiumTerrainProvider.fromUrl(folder, {
+    requestVertexNormals: true,
+    requestWaterMask: true,
+  });
   // Hiding gives the ground back only if no other terrain has taken it meanwhile.
   const leave = (): void => {
     if (globe.widget.scene.terrainProvider === provider) globe.setTerrain(undefined);
