@@ -24,12 +24,15 @@ def terrain_tile(surface: Surface, tile: tuple[int, int, int]) -> bytes | None:
     from tiling.coords import TileCoord
     from tiling.tilers.pipeline import compress
     from tiling.tilers.terrain import TerrainSpec, build_tile
-    from tiling.tilers.terrain_water import WaterAreas
 
     spec, coord = TerrainSpec.from_json(json.loads(surface.terrain)), TileCoord(*tile)
     if not spec.has(coord):
         return None
-    water = WaterAreas(surface.water) if surface.water else None
+    water = None
+    if surface.water:
+        from tiling.tilers.terrain_water import WaterAreas
+
+        water = WaterAreas(surface.water)
     return compress(build_tile(open_source(surface), spec, coord, water))
 
 

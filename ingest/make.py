@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ingest.prepare import Prepared, ResolveHeights, SortKeys
     from ingest.terrain_parent import Parent
     from tiling.batches import FeatureBatch
+    from tiling.tilers.terrain_water import WaterAreas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,19 +194,18 @@ def make_terrain(making: Making) -> Made:
     from ingest.dem_pixels import DEFAULT_FILL_PIXELS, Cleaning
     from ingest.dem_rasters import make_stack
     from tiling.tilers.terrain import TerrainTiler
-    from tiling.tilers.terrain_water import WaterAreas
     from tiling.validate.terrain import check_terrain_archive
 
     plan, options = making.plan, making.plan.options
     vertical = plan.refs[0].vertical
     assert vertical is not None  # the plan refuses a terrain without
-    parent, water = making.parent, making.water
+    parent = making.parent
     tiler = TerrainTiler(
         bake=options.bake_level(),
         name=plan.title,
         attribution=options.attribution,
         parent_url="" if parent is None else parent.url,
-        water=None if water is None else WaterAreas(str(making.root / water.path)),
+        water=_water_areas(making),
         **_given(min_level=options.min_zoom, max_level=options.max_zoom),
     )
     cleaning = Cleaning(
@@ -231,8 +231,18 @@ def make_terrain(making: Making) -> Made:
         findings, _ = check_terrain_archive(tiles.path, making.executor, making.progress.advance)
     judge(making, findings)
     data = [("data", file_store(Path(layer.path), "cog")) for layer in stack.own]
-    kept = (*(() if parent is None else parent.stores), *(() if water is None else (water,)))
+    kept = () if parent is None else parent.stores
+    if making.water is not None:
+        kept = (*kept, making.water)
     return Made((("tiles", tiles), *data), info, kept)
+
+
+def _water_areas(making: Making) -> WaterAreas | None:
+    if making.water is None:
+        return None
+    from tiling.tilers.terrain_water import WaterAreas
+
+    return WaterAreas(str(making.root / making.water.path))
 
 
 def make_imagery(making: Making) -> Made:

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,9 @@ from tiling.tilers.terrain_spec import (
     level_for,
     specify,
 )
-from tiling.tilers.terrain_water import WaterAreas
+
+if TYPE_CHECKING:  # polygons and their libraries are for terrains with water
+    from tiling.tilers.terrain_water import WaterAreas
 
 __all__ = ["TerrainSpec", "TerrainTiler", "build_tile", "geometric_error_m", "level_for", "specify"]
 

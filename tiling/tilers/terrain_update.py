@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiling.bounds import Region
 from tiling.coords import TileCoord
@@ -26,7 +26,9 @@ from tiling.tilers.terrain_cells import available_levels
 from tiling.tilers.terrain_rtin import SQUARE
 from tiling.tilers.terrain_spec import TerrainSpec
 from tiling.tilers.terrain_surface import FILL_RINGS
-from tiling.tilers.terrain_water import WaterAreas
+
+if TYPE_CHECKING:  # polygons and their libraries are for terrains with water
+    from tiling.tilers.terrain_water import WaterAreas
 
 LAYER = "layer.json"
 # Pixels of an overview in which data may reach beyond its sheet, and nodes through rounding.
