@@ -19,7 +19,6 @@ import attr
 import numpy as np
 import rasterio
 from morecantile import Tile
-from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.transform import from_bounds
@@ -28,6 +27,8 @@ from rio_tiler.errors import TileOutsideBounds
 from rio_tiler.io import Reader
 from rio_tiler.models import ImageData, Info
 from rio_tiler.utils import CRS_to_uri, has_alpha_band
+
+from tiling.tilers.image_place import wgs84_twin
 
 _STATISTICS_SIZE = 512
 
@@ -136,24 +137,6 @@ def gdal_name(path: str) -> str:
     if twin is None or "?" in path or "&" in path:
         return path
     return f"vrt://{path}?a_srs={twin}"
-
-
-def wgs84_twin(crs: CRS | None) -> str | None:
-    """Return the WGS 84 frame that stands in for a CGCS2000 frame, None for other frames.
-
-    The ellipsoids differ by 0.1 mm in the polar radius; the datums agree to centimetres, within
-    what EPSG calls a null transformation.
-    """
-    if crs is None or not any(n in crs.to_wkt() for n in ("China_2000", "CGCS2000", "China 2000")):
-        return None
-    if crs.is_geographic:
-        return "EPSG:4326"
-    terms = crs.to_dict()
-    if terms.get("proj") != "tmerc":
-        return None
-    terms.pop("ellps", None)
-    terms.pop("no_defs", None)
-    return " ".join(f"+{k}={v}" for k, v in {**terms, "datum": "WGS84"}.items())
 
 
 @lru_cache(maxsize=4096)

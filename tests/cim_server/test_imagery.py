@@ -22,10 +22,11 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
 from catalog.records import StoreRef
-from cim_server.services.rasters import gdal_name, wgs84_twin
+from cim_server.services.rasters import gdal_name
 from cim_server.testing.services import ServiceTests
 from tiling.mosaics import MosaicSheet, SheetIndex
 from tiling.schemes import cgcs2000_quad
+from tiling.tilers.image_place import wgs84_twin
 
 GRIDS = {"WebMercatorQuad": morecantile.tms.get("WebMercatorQuad"), "CGCS2000Quad": cgcs2000_quad()}
 LON, LAT = 113.37, 31.73

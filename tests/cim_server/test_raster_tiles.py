@@ -21,10 +21,11 @@ from cim_server.raster_look import Look, check_expression, evaluate, ramp_table
 from cim_server.raster_tiles import TileJob, encode, render
 from cim_server.raster_warp import tile_pixels
 from cim_server.services.raster_tiles import negotiated
-from cim_server.services.rasters import RasterSource, wgs84_twin
+from cim_server.services.rasters import RasterSource
 from styles import load_raster_style, raster_style_names
 from tiling.coords import TileCoord
 from tiling.schemes import CGCS2000_QUAD, WEB_MERCATOR_QUAD, Scheme
+from tiling.tilers.image_place import wgs84_twin
 
 SIZE = 700
 # Pixels of about 2.4 m around 113.4 E, 31.7 N.

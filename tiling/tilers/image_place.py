@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.io import DatasetReader
 
 from tiling.bounds import Region
@@ -16,6 +17,25 @@ from tiling.errors import RasterUnsupported
 from tiling.tilers.cog import shown
 
 _EDGE_POINTS = 33
+
+
+def wgs84_twin(crs: CRS | None) -> str | None:
+    """Return the WGS 84 frame that stands in for a CGCS2000 frame, None for other frames.
+
+    The ellipsoids differ by 0.1 mm in the polar radius; the datums agree to centimetres, within
+    what EPSG calls a null transformation. GDAL makes a transformation to Web Mercator of the twin
+    a hundred times faster.
+    """
+    if crs is None or not any(n in crs.to_wkt() for n in ("China_2000", "CGCS2000", "China 2000")):
+        return None
+    if crs.is_geographic:
+        return "EPSG:4326"
+    terms = crs.to_dict()
+    if terms.get("proj") != "tmerc":
+        return None
+    terms.pop("ellps", None)
+    terms.pop("no_defs", None)
+    return " ".join(f"+{k}={v}" for k, v in {**terms, "datum": "WGS84"}.items())
 
 
 class Place(NamedTuple):

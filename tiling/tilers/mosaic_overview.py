@@ -27,6 +27,7 @@ from tiling.ellipsoid import SEMI_MAJOR_M
 from tiling.mosaics import MosaicSheet, SheetIndex
 from tiling.tilers.base import Progress
 from tiling.tilers.cog import BLOCK, GDAL_CACHE_NBYTES, LOSSLESS, finish, reading, writing
+from tiling.tilers.image_place import wgs84_twin
 
 MAX_SIDE = 8192
 _HALF_M = math.pi * SEMI_MAJOR_M
@@ -228,6 +229,7 @@ class _Sheets:
                 stack.enter_context(
                     WarpedVRT(
                         source,
+                        src_crs=wgs84_twin(source.crs) or source.crs,
                         crs="EPSG:3857",
                         transform=self._grid.transform,
                         width=self._grid.width,
