@@ -29,7 +29,9 @@ from tiling.stores.base import StoredTile
 from tiling.stores.zip3tz import ThreeTzReader
 from tiling.validate.terrain_tile import broken_laws, heights_of
 
-_CHUNK_TILES = 1000
+# Tiles that a process checks at once, at least; and how many such chunks there are at most: each
+# reads the index of the archive, which grows with it.
+_CHUNK_TILES, _MOST_CHUNKS = 1000, 64
 
 
 class TerrainStore(Protocol):
@@ -266,12 +268,13 @@ def _key(coord: TileCoord) -> str:
 
 
 def _chunks(present: set[TileCoord]) -> Iterator[_Chunk]:
-    """Cut a tileset into runs of columns of about `_CHUNK_TILES` tiles."""
+    """Cut a tileset into runs of whole columns."""
+    enough = max(_CHUNK_TILES, len(present) // _MOST_CHUNKS)
     for _, level in itertools.groupby(sorted(present), key=lambda coord: coord.level):
         own: list[TileCoord] = []
         for _, column in itertools.groupby(level, key=lambda coord: coord.x):
             own += column
-            if len(own) >= _CHUNK_TILES:
+            if len(own) >= enough:
                 yield _Chunk(own, _beside(own[-1], present))
                 own = []
         if own:
