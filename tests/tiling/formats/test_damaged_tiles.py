@@ -14,7 +14,7 @@ import pytest
 
 from tests.tiling.formats.test_glb import GRID, primitive
 from tiling.errors import FormatError
-from tiling.formats.glb import _packed, encode_tile
+from tiling.formats.glb import encode_tile, packed
 from tiling.formats.gltf_reading import Glb
 from tiling.formats.metadata import property_ids
 from tiling.formats.plain_columns import plain
@@ -103,7 +103,7 @@ def test_a_document_with_anything_anywhere_is_read_or_refused(tile: bytes) -> No
     refused = 0
     for _ in range(2500):
         odd = rng.choice((Ellipsis, *ODD))
-        content = read(_packed(changed(whole.document, rng.choice(paths), odd), binary))
+        content = read(packed(changed(whole.document, rng.choice(paths), odd), binary))
         if content is None:
             refused += 1
         else:
@@ -142,4 +142,4 @@ def test_a_node_that_is_its_own_child_is_refused(tile: bytes) -> None:
     binary = tile[-whole.document["buffers"][0]["byteLength"] :]
     endless = changed(whole.document, ("nodes", 1), {"children": [1]})
     with pytest.raises(FormatError, match="recursion"):
-        Glb(_packed(endless, binary)).primitives()
+        Glb(packed(endless, binary)).primitives()
