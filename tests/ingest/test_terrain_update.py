@@ -217,6 +217,18 @@ def test_an_update_that_would_change_every_tile_is_refused(tmp_path: Path) -> No
     assert current(data).info["max_level"] == level
 
 
+def test_there_is_room_for_a_sheet_a_little_above_and_below_the_others(tmp_path: Path) -> None:
+    old = sheet(tmp_path / "old.tif", 113.0, 32.0, 100, steep=0)
+    data = tmp_path / "data"
+    ingest(data, old, *OPTIONS)
+    with rasterio.open(old) as source:
+        heights, profile = source.read(1), source.profile
+    for name, change in (("higher", 9), ("lower", -9)):
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **profile) as sink:
+            sink.write(heights + np.float32(change), 1)
+        assert update(data, tmp_path / f"{name}.tif")["result"]["tiles_changed"] > 0
+
+
 def test_a_sheet_without_a_frame_is_taken_as_the_others_were(tmp_path: Path) -> None:
     old = sheet(tmp_path / "old.tif", 113.0, 32.0, 100)
     new = sheet(tmp_path / "new.tif", 113.02, 31.98, 20, steep=50)

@@ -34,7 +34,7 @@ FEWEST_CELLS, USUAL_CELLS, MOST_CELLS = 64, 256, 512
 SEA_LEVEL = parse_vertical("EPSG:5773")
 # Counts up with every change that changes the bytes of a tile: tiles that are made on request
 # stand beside baked ones, and must be as theirs.
-MESHER = 3
+MESHER = 4
 # Of a level's geometric error, what the mesh may leave its nodes by; the rest is for what lies
 # between nodes. Measured on steep mountains; see docs/terrain.md.
 NODE_SHARE = 0.6
@@ -47,6 +47,9 @@ _BETWEEN_SHARE = 0.5
 _LEAST_SHARE = 0.15
 # Samples of heights that a viewer assumes along the edge of a tile.
 _ASSUMED_SAMPLES = 65
+# Room above and below the land for sheets that an update lays over it: a share of its relief, and
+# at least so many metres. The steps of heights grow with it, by a fifth where relief is great.
+_HEADROOM_SHARE, _LEAST_HEADROOM_M = 0.1, 10.0
 
 Array = NDArray[np.float64]
 
@@ -238,6 +241,8 @@ def _height_range(extent: Region, areas: Sequence[Region], level: int) -> tuple[
     sea_low, sea_high = float(sea.min()) - margin, float(sea.max()) + margin
     # The fill beside data carries its height above the sea to where the sea stands otherwise.
     carried = sea_high - sea_low
-    bottom = min(extent.min_height_m - carried, sea_low)
-    top = max(extent.max_height_m + carried, sea_high)
+    relief = extent.max_height_m - extent.min_height_m
+    room = carried + max(_LEAST_HEADROOM_M, _HEADROOM_SHARE * relief)
+    bottom = min(extent.min_height_m - room, sea_low)
+    top = max(extent.max_height_m + room, sea_high)
     return float(math.floor(bottom)), float(math.floor(top) + 1)
