@@ -45,6 +45,16 @@ def note_pixels(group: DemGroup, tally: Tally, cleaning: Cleaning, findings: Fin
         "(--fill-voids)",
         tally.filled,
     )
+    if tally.zero_land.is_suspect(tally.valid):
+        findings.add(
+            "zero-land",
+            "warning",
+            f"pixels are exactly 0 m ({tally.zero_land.zeros / tally.valid:.1%} of the raster), "
+            "lie together and end at a cliff, and the rest is nowhere near 0 m: probably nodata "
+            "that the files do not declare; kept as heights, --nodata 0 leaves them out",
+            tally.zero_land.zeros,
+            [group.placed[0].sheet.name],
+        )
     severity, done = ("repair", "replaced by") if cleaning.despike else ("warning", "left, off")
     findings.add(
         "spike",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ingest.dem_groups import DemGroup, Placed
 from ingest.dem_sheets import GroupSheets, boxes, touching
+from ingest.zero_land import ZeroLand
 from tiling.crs import SpatialRef, to_lonlat
 from tiling.dem import DemStack
 from tiling.dem.cleaning import OUTLIER_M, OUTLIER_SLOPE, fill_voids, find_outliers
@@ -58,6 +59,7 @@ class Tally:
         valid, void: pixels with and without data in the sheets.
         outliers, filled: spikes and pits; voids that were interpolated.
         places: longitude, latitude and height of the first outliers.
+        zero_land: what tells absent pixels written as 0 from land at sea level.
     """
 
     low: float | None = None
@@ -67,6 +69,12 @@ class Tally:
     outliers: int = 0
     filled: int = 0
     places: list[list[float]] = field(default_factory=list)
+    zero_land: ZeroLand = field(default_factory=ZeroLand)
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Tally:
+        """Return what `asdict` made of a tally."""
+        return cls(**{**facts, "zero_land": ZeroLand(**facts["zero_land"])})
 
     def add(self, other: Tally) -> None:
         """Add what another pass collected after this one."""
@@ -77,6 +85,7 @@ class Tally:
         self.outliers += other.outliers
         self.filled += other.filled
         self.places = (self.places + other.places)[:MAX_SAMPLES]
+        self.zero_land.add(other.zero_land)
 
     def see(self, heights: Heights) -> None:
         """Widen the range."""
@@ -197,6 +206,10 @@ class BandMaker:
         medians = np.empty_like(values)
         find_outliers(values, limit, medians)
         self._note_outliers(values[inner][own], medians[inner][own], window, tally)
+        seen = np.s_[
+            rim + window[1] - top : -rim + 1 or None, rim + window[0] - left : -rim + 1 or None
+        ]
+        tally.zero_land.count(values[seen], self.pixel_m)
         if self.cleaning.despike:
             values = np.where(np.isnan(medians), values, medians)
         data = np.array(values[inner])

@@ -102,7 +102,7 @@ def _make_group(
             for piece in pieces:
                 facts = pour(piece, writer.put, run.findings)
                 if facts:
-                    tally.add(Tally(**facts))
+                    tally.add(Tally.from_json(facts))
         writer.commit()
         layer = None
         if tally.low is not None and tally.high is not None:

@@ -103,6 +103,6 @@ def _refuse_impossible(sheet: Sheet, values: NDArray[np.floating[Any]]) -> None:
             f"a height of {value:g} m is no terrain of the Earth: it looks like nodata that "
             "the file does not declare, or like another unit",
             source=sheet.name,
-            remedy=f"declare it: gdal_edit.py -a_nodata {value!r} FILE (or give the band its "
+            remedy=f"declare it: --nodata {value!r} (or give the band its "
             "unit: gdal_edit.py -units ft FILE)",
         )

@@ -39,9 +39,10 @@ _TEXT: tuple[type, str] = (str, "a text in quotes")
 _TYPES: Mapping[str, tuple[type, str]] = {
     "sources": (list, 'a list of texts: ["a.shp", "b.shp"]'),
     "models": (list, 'tables: [[models]] with source = "a.glb", lon, lat and height'),
-    "rasters": (list, 'tables: [[rasters]] with source = "a.tif" and crs, vertical or date'),
+    "rasters": (list, 'tables: [[rasters]] with source = "a.tif" and crs, vertical, date, nodata'),
     "fill_voids": (int, f"a whole number of pixels from 0 to {MAX_FILL_PIXELS}"),
     "despike": (bool, "true or false"),
+    "nodata": (float, "a number"),
     "overrides": (list, 'tables: [[overrides]] with match = { "编码" = "A-1" } and height'),
     "properties": (dict, 'a table: { "name" = "value" }'),
     "min_zoom": (int, f"a whole number from 0 to {MAX_ZOOM}"),
@@ -83,12 +84,13 @@ class IngestOptions:
         compress: how the pixels of imagery are compressed; see `tiling.tilers.codecs`.
         quality: of JPEG and WebP.
         max_error: largest error of a value that LERC may make.
-        rasters: tables with the ``source`` and the ``crs``, ``vertical`` and ``date`` of one
-            raster (or folder of them) each.
+        rasters: tables with the ``source`` and the ``crs``, ``vertical``, ``date`` and ``nodata``
+            of one raster (or folder of them) each.
         order: which sheets win where they overlap: ``finest`` (then newest), ``newest`` (then
             finest) or as ``given``; of a terrain ``finest``, of an image ``given`` if None.
         fill_voids: voids of a terrain that data encloses within so many pixels are interpolated.
         despike: whether spikes and pits of a terrain are replaced.
+        nodata: stored value of absent pixels of rasters; replaces what the files say of it.
         mosaic: whether sheets of imagery are joined into one COG or stay stores of their own;
             if None, their number decides: see `ingest.mosaic_assets.stay_sheets`.
         height_unit: of point clouds: ``metre``, ``foot`` or ``us-foot``; wins over the files.
@@ -135,6 +137,7 @@ class IngestOptions:
     order: Order | None = None
     fill_voids: int | None = None
     despike: bool | None = None
+    nodata: float | None = None
     mosaic: Mosaic | None = None
     height_unit: str | None = None
     point_columns: str | None = None
@@ -240,7 +243,7 @@ class IngestOptions:
         return PointOptions(self.height_unit, columns, self.withheld == "drop", self.colour_depth)
 
     def declared_of(self, source: Path) -> Mapping[str, Any]:
-        """Return what is declared of one raster: ``crs``, ``vertical``, ``date``, if it is."""
+        """Return what is declared of one raster: ``crs``, ``vertical``, ``date``, ``nodata``."""
         return next((table for table in self.rasters if Path(table["source"]) == source), {})
 
     def feature_overrides(self) -> tuple[Override, ...]:
@@ -294,6 +297,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: {name} = {value!r} is not {_TYPES.get(name, _TEXT)[1]}")
     if "sources" in data:
         data["sources"] = tuple(path.parent / s for s in data["sources"])
+    if "nodata" in data:
+        data["nodata"] = float(data["nodata"])
     if "overrides" in data:
         data["overrides"] = tuple(data["overrides"])
     if "models" in data:
@@ -309,9 +314,13 @@ def _raster(path: Path, table: Any) -> dict[str, Any]:
     source = table.get("source") if isinstance(table, dict) else None
     if not isinstance(source, str):
         raise ConfigError(f'{path}: a raster needs its file: source = "a.tif", not {table!r}')
-    if unknown := sorted(set(table) - {"source", "crs", "vertical", "date"}):
+    if unknown := sorted(set(table) - {"source", "crs", "vertical", "date", "nodata"}):
         raise ConfigError(f"{path}: unknown names in [[rasters]]: {', '.join(unknown)}")
     made = {**table, "source": str(path.parent / source)}
+    if "nodata" in table:
+        if not _is_of_type("nodata", table["nodata"]):
+            raise ConfigError(f"{path}: nodata = {table['nodata']!r} is not a number")
+        made["nodata"] = float(table["nodata"])
     if "date" in table:
         # TOML's own dates, or a text.
         made["date"] = str(table["date"])[:10]
@@ -335,6 +344,8 @@ def _is_of_type(name: str, value: Any) -> bool:
     if name in ("min_zoom", "max_zoom"):
         # TOML's true and false are integers to Python.
         return type(value) is int and 0 <= value <= MAX_ZOOM
+    if name == "nodata":
+        return type(value) in (int, float)
     return isinstance(value, _TYPES.get(name, _TEXT)[0])
 
 

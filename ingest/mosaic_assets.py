@@ -63,7 +63,7 @@ def sheet_sources(readers: Sequence[RasterReader], options: IngestOptions) -> li
     """
     found = []
     for reader in readers:
-        declared = reader.options.crs is not None
+        declared = reader.options.crs is not None or reader.options.nodata is not None
         date = options.declared_of(reader.path).get("date")
         for sheet, ref in zip(reader.sheets, reader.refs, strict=True):
             if ref is None:

@@ -149,6 +149,7 @@ class Plan:
             self.options.assume_vertical,
             self.options.assume_crs,
             self.options.points(),
+            self.options.declared_of(path).get("nodata", self.options.nodata),
         )
 
     def raster_readers(self) -> list[RasterReader]:
@@ -244,8 +245,13 @@ def make_plan(options: IngestOptions) -> Plan:
 def _look(path: Path, options: IngestOptions) -> tuple[SourceInfo, LayerInfo, bool]:
     place, up = options.placement(path)
     crs = options.declared_of(path).get("crs", options.crs)
-    given = ReadOptions(crs, options.encoding, options.layer, place, up, points=options.points())
+    nodata = options.declared_of(path).get("nodata", options.nodata)
+    given = ReadOptions(
+        crs, options.encoding, options.layer, place, up, points=options.points(), nodata=nodata
+    )
     info, layer = _look_as(path, given)
+    if nodata is not None and info.kind != "raster":
+        raise ConfigError(f"{path} is read by the {info.reader} reader: --nodata is of rasters")
     if (place or up) and info.reader != "model":
         raise ConfigError(
             f"{path} is read by the {info.reader} reader: only OBJ and glTF models have a "

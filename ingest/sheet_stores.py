@@ -45,7 +45,7 @@ class SheetSource:
         name: unique in the mosaic.
         sheet: the file.
         ref: its frame.
-        declared: whether the frame is declared, and not the file's own.
+        declared: whether the frame or nodata are declared, and not the file's own.
         date: of the picture, ``YYYY-MM-DD``, as declared or as the file says; empty when neither.
     """
 
@@ -162,6 +162,8 @@ class SheetMaker:
     def _recipe(self, source: SheetSource) -> str:
         wish = self.compression
         parts = [_RECIPE, wish.codec, wish.quality, wish.max_error]
+        if source.sheet.nodata_declared:
+            parts.append(repr(source.sheet.nodata))
         return json.dumps([*parts, source.ref.horizontal_code if source.declared else None])
 
     def _write(self, source: SheetSource, out: Path, note: Path, threads: int | None) -> None:

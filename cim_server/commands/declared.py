@@ -78,6 +78,10 @@ _DECLARED: dict[str, Any] = {
         bool | None,
         typer.Option("--despike", help="Replace spikes and pits of a terrain."),
     ],
+    "nodata": Annotated[
+        float | None,
+        typer.Option(help="Value of absent pixels, where files declare none or a wrong one."),
+    ],
     "mosaic": Annotated[
         str | None,
         typer.Option(help="Of imagery: join its sheets into one, or keep them: sheets."),

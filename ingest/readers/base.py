@@ -132,6 +132,7 @@ class ReadOptions:
         assume_vertical: the same for files of points that state none.
         assume_crs: the frame of files of points that state none.
         points: what else is declared about points.
+        nodata: stored value of absent pixels of rasters; replaces what the files say of it.
     """
 
     crs: str | None = None
@@ -143,6 +144,7 @@ class ReadOptions:
     assume_vertical: str | None = None
     assume_crs: str | None = None
     points: PointOptions = PointOptions()
+    nodata: float | None = None
 
 
 class Closing:

@@ -116,7 +116,16 @@ class RasterReader:
             SourceError: a sheet is damaged or of a kind that no tiler takes.
         """
         if self._sheets is None:
-            sheets = tuple(describe(name) for name in find_rasters(self.path))
+            nodata = self.options.nodata
+            sheets = tuple(describe(name, nodata) for name in find_rasters(self.path))
+            if nodata is not None:
+                self.findings.add(
+                    "nodata-declared",
+                    "info",
+                    f"pixels of the stored value {nodata:g} are absent, as declared; what the "
+                    "files say of nodata does not count",
+                    len(sheets),
+                )
             self._refs = self._decide_refs(sheets)
             self._sheets = sheets
         return self._sheets
@@ -203,14 +212,14 @@ class RasterReader:
     def dataset_path(self) -> str:
         """Return what GDAL opens as one dataset: the file, or the text of a VRT.
 
-        A VRT stands for several sheets, and for a file whose CRS the user declared.
+        A VRT stands for several sheets, and for a file whose CRS or nodata the user declared.
 
         Raises:
             CrsMissing: no CRS, neither declared nor embedded.
             SourceError: see `sheets`; sheets whose bands differ.
         """
         ref, sheets = self._require_ref(), self.sheets
-        if len(sheets) == 1 and self.options.crs is None:
+        if len(sheets) == 1 and self.options.crs is None and self.options.nodata is None:
             return sheets[0].name
         return mosaic.mosaic_vrt(sheets, ref.crs.to_wkt())
 
@@ -341,7 +350,7 @@ class RasterReader:
                 f"a height of {value:g} m is no terrain of the Earth: it looks like nodata that "
                 "the file does not declare, or like another unit",
                 source=self.path,
-                remedy=f"declare it: gdal_edit.py -a_nodata {value!r} FILE (or give the band its "
+                remedy=f"declare it: --nodata {value!r} (or give the band its "
                 "unit: gdal_edit.py -units ft FILE)",
             )
 

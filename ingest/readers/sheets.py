@@ -23,6 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from ingest.readers.nodata import stored_nodata
 from ingest.readers.vrt_sources import check_overview_name, check_sidecars, check_vrt, is_vrt
 from tiling.errors import NothingToTile, RasterUnsupported, SourceUnreadable, UnknownFormat
 
@@ -83,7 +84,7 @@ class Sheet:
         bands: number of bands.
         dtype: NumPy name of the first band's type.
         dtypes: of every band.
-        nodata: of the first band, None when undeclared.
+        nodata: of the first band, declared by the user or the file; None when undeclared.
         colorinterp: GDAL's colour interpretation of every band.
         colormap: red, green, blue, alpha of every value of a palette image; else empty.
         scale, offset: stored value -> value of the first band.
@@ -93,6 +94,7 @@ class Sheet:
         masked: whether a mask, an alpha band or nodata marks pixels as absent.
         files: the file itself and its sidecars.
         date: when it was made, ``YYYY-MM-DD``, if the file says so.
+        nodata_declared: whether the user declared `nodata`; the file's own does not count then.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Sheet:
     masked: bool
     files: tuple[Path, ...]
     date: str = ""
+    nodata_declared: bool = False
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -248,17 +251,24 @@ def _innermost(error: BaseException) -> str:
     return str(error)
 
 
-def describe(name: str) -> Sheet:
+def describe(name: str, nodata: float | None = None) -> Sheet:
     """Open a raster, refuse what no tiler can take, and describe the rest.
 
+    Args:
+        name: what GDAL opens.
+        nodata: stored value of absent pixels, if the user declares one.
+
     Raises:
-        RasterUnsupported: rotated, not georeferenced, complex numbers, or blocks too large.
+        RasterUnsupported: rotated, not georeferenced, complex numbers, blocks too large, or a
+            declared nodata value that cannot be meant.
         SourceUnreadable: damaged.
     """
     with open_raster(name) as dataset:
         _refuse(name, dataset)
+        declared = None if nodata is None else stored_nodata(name, dataset, nodata)
         a, b, c, d, e, f = tuple(dataset.transform)[:6]
         block = dataset.block_shapes[0]
+        masked = any(f.name != "all_valid" for f in dataset.mask_flag_enums[0])
         return Sheet(
             name=name,
             driver=dataset.driver,
@@ -269,7 +279,7 @@ def describe(name: str) -> Sheet:
             bands=dataset.count,
             dtype=dataset.dtypes[0],
             dtypes=tuple(dataset.dtypes),
-            nodata=dataset.nodatavals[0],
+            nodata=dataset.nodatavals[0] if declared is None else declared,
             colorinterp=tuple(c.name for c in dataset.colorinterp),
             colormap=_colormap(dataset),
             scale=dataset.scales[0],
@@ -277,9 +287,10 @@ def describe(name: str) -> Sheet:
             unit=dataset.units[0] or "",
             block=(block[0], block[1]),
             overviews=tuple(dataset.overviews(1)),
-            masked=any(f.name != "all_valid" for f in dataset.mask_flag_enums[0]),
+            masked=masked or declared is not None,
             files=_files(name, dataset),
             date=_date(dataset),
+            nodata_declared=declared is not None,
         )
 
 
@@ -365,7 +376,9 @@ def read_heights(dataset: DatasetReader, sheet: Sheet, window: Window) -> NDArra
     values: NDArray[np.floating[Any]] = raw.astype(np.float32 if exact else np.float64)
     if not exact:
         values = (values * sheet.scale + sheet.offset) * factor(sheet)
-    if sheet.masked:
+    if sheet.nodata_declared:
+        values[raw == np.asarray(sheet.nodata, raw.dtype)] = np.nan
+    elif sheet.masked:
         values[dataset.read_masks(1, window=window) == 0] = np.nan
     values[~np.isfinite(values)] = np.nan
     return values

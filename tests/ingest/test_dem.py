@@ -339,7 +339,7 @@ def test_what_is_no_elevation_is_refused_by_name(tmp_path: Path) -> None:
     bad = sheet(tmp_path / "坏.tif", lost, 113.01)
     with pytest.raises(RasterUnsupported, match="-9999") as caught:
         stack(tmp_path / "1", plan(good, bad).groups)
-    assert str(caught.value.source).endswith("坏.tif") and "a_nodata" in caught.value.remedy
+    assert str(caught.value.source).endswith("坏.tif") and "--nodata" in caught.value.remedy
     empty = sheet(tmp_path / "空.tif", flat(0), nodata=0)
     with pytest.raises(NothingToTile, match="all 10000 pixels"):
         stack(tmp_path / "2", plan(empty).groups)

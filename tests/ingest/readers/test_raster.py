@@ -329,7 +329,7 @@ def test_only_nodata_is_nothing_to_tile(tmp_path: Path) -> None:
 def test_nodata_that_the_file_forgot_to_declare_is_refused(tmp_path: Path, value: float) -> None:
     z = np.full((9, 9), 55, np.float32)
     z[2, 3] = value
-    with pytest.raises(RasterUnsupported, match="a_nodata"):
+    with pytest.raises(RasterUnsupported, match="--nodata"):
         heights(write(tmp_path / "a.tif", z))
 
 
