@@ -54,7 +54,7 @@ def _hills(rows: int, columns: int) -> NDArray[np.int16]:
 
 def _half_void(path: Path) -> Path:
     with rasterio.open(DEMO_SOURCES / "hubei_p1511_5min.tif") as source:
-        values = source.read(1).astype(np.int16)
+        values = source.read(1).astype(np.int16)[:48, :64]
         transform = source.transform
     values[:, : values.shape[1] // 2] = -32768
     values[10:13, -20:-14] = -32768
@@ -65,9 +65,9 @@ def _two_halves(path: Path) -> Path:
     """Write sheets to either side of the antimeridian into a folder; their hills go on."""
     folder = path.parent / "sheets"
     folder.mkdir()
-    hills = _hills(60, 100)
-    _write(folder / "east.tif", hills[:, :50], 179.5, -16.0, 0.01)
-    _write(folder / "west.tif", hills[:, 50:], -180.0, -16.0, 0.01)
+    hills = _hills(40, 80)
+    _write(folder / "east.tif", hills[:, :40], 179.6, -16.0, 0.01)
+    _write(folder / "west.tif", hills[:, 40:], -180.0, -16.0, 0.01)
     return folder
 
 
