@@ -3,20 +3,18 @@
 import {
   Cesium3DTileset,
   CesiumTerrainProvider,
-  Credit,
   EdgeDisplayMode,
   ImageryLayer,
-  Rectangle,
-  Resource,
-  UrlTemplateImageryProvider,
   type ImageryProvider,
 } from "cesium";
 import { buildingStyle, styleAt } from "./building_style";
-import { RequestError, getJson, type Asset, type Kind } from "./catalogue";
+import { RequestError, type Asset, type Kind } from "./catalogue";
 import { ranks, type Globe } from "./globe";
+import { Hillshade } from "./hillshade";
 import { Labels } from "./labels";
 import { MvtImageryProvider } from "./mvt_imagery";
 import { drawPoints, type Colouring } from "./point_drawing";
+import { rasterLayer } from "./raster_layer";
 import { symbolOf } from "./symbols";
 import { VectorSource } from "./vector_source";
 
@@ -24,6 +22,8 @@ import { VectorSource } from "./vector_source";
 export interface Drawing {
   setVisible(visible: boolean): void;
   setOpacity(opacity: number): void;
+  /** Only of terrain: whether its hillshade lies on it, which `setOpacity` then is of. */
+  setShaded?(shaded: boolean): void;
   /** Only of points. */
   setColouring?(colouring: Colouring): void;
   /** Whether tiles for the present view are still on their way. */
@@ -56,60 +56,35 @@ function drapedDrawing(globe: Globe, layer: ImageryLayer, labels: Labels[] = [])
   };
 }
 
-async function drawTerrain(globe: Globe, asset: Asset): Promise<Drawing> {
+async function drawTerrain(globe: Globe, asset: Asset, failed: Failed): Promise<Drawing> {
   const folder = new URL("./", asset.service).href;
   const provider = await CesiumTerrainProvider.fromUrl(folder, {
     requestVertexNormals: true,
     requestWaterMask: true,
   });
+  const hillshade = new Hillshade(globe, asset, failed);
   // Hiding gives the ground back only if no other terrain has taken it meanwhile.
   const leave = (): void => {
     if (globe.widget.scene.terrainProvider === provider) globe.setTerrain(undefined);
   };
   return {
-    setVisible: (visible) => (visible ? globe.setTerrain(provider) : leave()),
-    setOpacity: () => undefined,
-    busy: () => false,
-    destroy: leave,
+    setVisible(visible) {
+      if (visible) globe.setTerrain(provider);
+      else leave();
+      hillshade.setVisible(visible);
+    },
+    setOpacity: (opacity) => hillshade.setOpacity(opacity),
+    setShaded: (shaded) => hillshade.setWanted(shaded),
+    busy: () => hillshade.busy(),
+    destroy() {
+      leave();
+      hillshade.destroy();
+    },
   };
 }
 
-interface RasterTileJson {
-  tiles: string[];
-  minzoom?: number;
-  maxzoom?: number;
-  bounds?: [number, number, number, number];
-  attribution?: string;
-}
-
-/**
- * The level below which Cesium shall not ask: seen from afar, an image is a speck whose tiles are
- * dear to make. But Cesium then loads all of this level at once, so it must be few tiles.
- */
-function lowestLevel(rectangle: Rectangle, minzoom: number): number {
-  const across = Math.max(rectangle.width, 2 * rectangle.height) / (2 * Math.PI);
-  return Math.max(0, Math.min(minzoom, Math.floor(Math.log2(3 / across))));
-}
-
 async function drawImagery(globe: Globe, asset: Asset, failed: Failed): Promise<Drawing> {
-  const json = await getJson<RasterTileJson>(asset.service);
-  const template = json.tiles[0];
-  if (template === undefined) throw new RequestError(`${asset.service}: TileJSON names no tiles`);
-  const url = new URL(template, asset.service);
-  const side = Number(url.searchParams.get("tilesize") ?? 256);
-  const rectangle = Rectangle.fromDegrees(...asset.bounds);
-  const provider = new UrlTemplateImageryProvider({
-    url: new Resource({ url: url.href.replaceAll("%7B", "{").replaceAll("%7D", "}") }),
-    rectangle,
-    tileWidth: side,
-    tileHeight: side,
-    minimumLevel: lowestLevel(rectangle, json.minzoom ?? 0),
-    maximumLevel: json.maxzoom ?? 22,
-    enablePickFeatures: false,
-    credit: json.attribution ? new Credit(json.attribution) : undefined,
-  });
-  provider.errorEvent.addEventListener(failed);
-  const layer = new ImageryLayer(provider);
+  const layer = await rasterLayer(asset.service, asset.bounds, failed);
   globe.drape(layer, ranks.imagery);
   return drapedDrawing(globe, layer);
 }

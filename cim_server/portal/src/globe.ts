@@ -27,7 +27,7 @@ import {
 import { element } from "./element";
 
 /** Order of draped layers from the ground up. */
-export const ranks = { base: 0, imagery: 1, areas: 2, divisions: 3, lines: 4, points: 5 } as const;
+export const ranks = { base: 0, imagery: 1, relief: 2, areas: 3, divisions: 4, lines: 5, points: 6 } as const;
 
 export interface Globe {
   widget: CesiumWidget;

@@ -35,6 +35,7 @@ const texts = {
   colouring: ["着色", "Colours"],
   colouring_rgb: ["真彩色", "True colour"],
   colouring_class: ["分类", "Classes"],
+  hillshade: ["山体阴影", "Hillshade"],
   noTerrain: ["不使用地形（椭球面）", "No terrain (ellipsoid)"],
   terrainGroup: ["选择地形", "Choose the terrain"],
   show: ["显示", "Show"],

@@ -70,6 +70,21 @@ function detailsOf(layer: Layer): HTMLElement {
       ),
   );
   const shown = element("output", {}, `${Math.round(layer.opacity * 100)}%`);
+  const opacity = element("label", { class: "slider" }, element("span", {}, t("opacity")), slider, shown);
+  const terrain = layer.asset.kind === "terrain";
+  // The opacity of a terrain is that of its hillshade.
+  opacity.hidden = terrain && !layer.shaded;
+  const shade = element("input", {
+    type: "checkbox",
+    class: "switch",
+    role: "switch",
+    checked: layer.shaded,
+    "data-option": "hillshade",
+    onchange: () => {
+      layer.setShaded(shade.checked);
+      opacity.hidden = !shade.checked;
+    },
+  });
   const list = element("dl", { class: "facts" });
   const description = layer.asset.properties["description"];
   for (const [key, value] of facts(layer.asset)) {
@@ -78,8 +93,8 @@ function detailsOf(layer: Layer): HTMLElement {
   return element(
     "div",
     { class: "details" },
-    !["terrain", "pointcloud"].includes(layer.asset.kind) &&
-      element("label", { class: "slider" }, element("span", {}, t("opacity")), slider, shown),
+    terrain && element("label", { class: "slider" }, element("span", {}, t("hillshade")), shade),
+    layer.asset.kind !== "pointcloud" && opacity,
     layer.colourings.length > 1 &&
       element("label", { class: "slider" }, element("span", {}, t("colouring")), colours),
     typeof description === "string" && element("p", { class: "description" }, description),

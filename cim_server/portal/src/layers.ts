@@ -15,6 +15,7 @@ export class Layer extends EventTarget {
   private drawing: Drawing | undefined;
   private wanted = false;
   private colouring: Colouring | undefined;
+  private shade = false;
 
   constructor(
     private readonly globe: Globe,
@@ -42,6 +43,7 @@ export class Layer extends EventTarget {
       const drawing = await drawings[this.asset.kind](this.globe, this.asset, (error) => this.fail(error));
       this.drawing = drawing;
       if (this.opacity < 1) drawing.setOpacity(this.opacity);
+      if (this.shade) drawing.setShaded?.(true);
       if (this.colouring !== undefined) drawing.setColouring?.(this.colouring);
       drawing.setVisible(this.wanted);
       this.become(this.wanted ? "on" : "off");
@@ -60,6 +62,17 @@ export class Layer extends EventTarget {
   setOpacity(opacity: number): void {
     this.opacity = opacity;
     this.drawing?.setOpacity(opacity);
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** Whether the hillshade of a terrain lies on it. */
+  get shaded(): boolean {
+    return this.shade;
+  }
+
+  setShaded(shaded: boolean): void {
+    this.shade = shaded;
+    this.drawing?.setShaded?.(shaded);
     this.dispatchEvent(new Event("change"));
   }
 

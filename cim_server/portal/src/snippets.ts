@@ -1,6 +1,7 @@
 // An asset's addresses, and the code that puts it into Cesium, MapLibre and QGIS.
 
 import { versioned, type Asset } from "./catalogue";
+import { reliefJson } from "./hillshade";
 import type { TextKey } from "./i18n";
 import { serverRoot } from "./roots";
 
@@ -132,6 +133,15 @@ const map = new maplibregl.Map({
 await map.once("load");`;
   const id = JSON.stringify(asset.id);
   switch (asset.kind) {
+    case "terrain": {
+      const json = JSON.stringify(reliefJson(asset, "terrainrgb"));
+      return `${open}
+// One source for each: MapLibre reads coarser tiles for the relief than for the shade.
+map.addSource("heights", { type: "raster-dem", url: ${json} });
+map.addSource("shade", { type: "raster-dem", url: ${json} });
+map.addLayer({ id: "hillshade", type: "hillshade", source: "shade" });
+map.setTerrain({ source: "heights", exaggeration: 1 });`;
+    }
     case "imagery":
       return `${open}
 map.addSource(${id}, { type: "raster", tiles: [${JSON.stringify(template(asset))}], tileSize: 256 });
