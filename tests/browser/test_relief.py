@@ -107,12 +107,14 @@ def test_the_portal_s_own_snippet_stands_the_terrain_up_in_maplibre(
                           places.tolist())
         )  # fmt: skip
         picture = _picture(watched, tmp_path / f"maplibre-{exaggeration}.png")
-    off = np.abs(found[1] - heights)
-    print(f"{len(off)} places: at most {off.max():.2f} m off the DEM, mean {off.mean():.2f} m")
-    assert off.max() < 1
     # Far more than a metre: a level plane would not pass.
     assert np.ptp(heights) > 3
-    np.testing.assert_allclose(found[3], 3 * found[1], atol=0.01)
+    # The relief is of other tiles when the camera is higher above it: not the same to the bit.
+    for exaggeration, elevations in found.items():
+        off = np.abs(elevations / exaggeration - heights)
+        print(f"x{exaggeration}, {len(off)} places: at most {off.max():.2f} m off the DEM, "
+              f"mean {off.mean():.2f} m")  # fmt: skip
+        assert off.max() < 1
     # Shaded: many greys, and they change with the height of the relief.
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
     assert watched.trouble == []
