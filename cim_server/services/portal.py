@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio.to_thread
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from cim_server.errors import InvalidRequest, problem
@@ -73,8 +73,9 @@ def _load(path: Path) -> StoredTile:
 
 
 def routes(folder: Path = FOLDER) -> list[BaseRoute]:
-    """Return ``/`` and ``/static/…``."""
+    """Return ``/``, ``/static/…`` and ``/favicon.ico``."""
     static = StaticFiles.of(folder)
+    icon = next((k for k in static.files if k.startswith("assets/icon-")), None)
 
     async def index(request: Request) -> Response:
         label(request.scope, "/")
@@ -99,4 +100,15 @@ def routes(folder: Path = FOLDER) -> list[BaseRoute]:
         cache_control = IMMUTABLE if key.startswith("assets/") else REVALIDATE
         return tile_response(found, request.headers, cache_control)
 
-    return [Route("/", index, name="portal"), Route("/static/{path:path}", file, name="static")]
+    async def favicon(request: Request) -> Response:
+        # Browsers ask for it beside every page that names no icon, such as a service's JSON.
+        label(request.scope, "/favicon.ico")
+        if icon is None:
+            raise NotFound("the portal has no icon")
+        return RedirectResponse(f"static/{icon}")
+
+    return [
+        Route("/", index, name="portal"),
+        Route("/static/{path:path}", file, name="static"),
+        Route("/favicon.ico", favicon, name="favicon"),
+    ]
