@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ingest.manifest import Order
-from ingest.readers.elevation import place_on_grid
 from ingest.readers.sheets import Affine6, Sheet, factor
 from tiling.crs import SpatialRef, to_lonlat
 from tiling.dem.layer import Box, lonlat_box, pixel_sides_m
@@ -23,6 +22,8 @@ from tiling.errors import RasterUnsupported
 
 MAX_GROUPS = 200
 _MAX_SIDE = 2**31 - 1
+# Tolerance, in pixels, of what counts as the same grid.
+_SAME_GRID = 0.01
 # Overlapping boxes of more sheets than these are joined where they make rectangles.
 _FEW = 16
 # What GDAL says of a file without a geotransform.
@@ -166,6 +167,18 @@ def group_sheets(sheets: Iterable[DemSheet], order: Order = "finest") -> tuple[D
     new = [newest_first(group.date) for group in groups]
     first, second = (new, fine) if order == "newest" else (fine, new)
     return tuple(groups[i] for i in sorted(range(len(groups)), key=lambda i: (first[i], second[i])))
+
+
+def place_on_grid(sheet: Sheet, anchor: Sheet) -> tuple[int, int] | None:
+    """Return column and row of a sheet on another's pixel grid; None if it is on its own."""
+    a, _, c, _, e, f = anchor.transform
+    a2, _, c2, _, e2, f2 = sheet.transform
+    column, row = (c2 - c) / a, (f2 - f) / e
+    drift = max(abs(a2 / a - 1) * sheet.width, abs(e2 / e - 1) * sheet.height)
+    off = max(abs(column - round(column)), abs(row - round(row)))
+    if drift + off > _SAME_GRID:
+        return None
+    return round(column), round(row)
 
 
 def decided_by(groups: Sequence[DemGroup], order: Order) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -67,16 +68,8 @@ def ingest(
             nothing that was published has changed.
     """
     report = Report(options.to_json())
-    try:
-        with workspace.open_catalog() as catalog:
-            _ingest(options, workspace, resources, progress, report, catalog)
-    except Exception as error:
-        # Libraries report a full disk in errors of their own; what else they raise is a defect.
-        cause = _full(workspace) if _is_disk_full(error) else error
-        if not isinstance(cause, CimError):
-            raise
-        report.fail(cause)
-        raise IngestFailed(cause, report) from error
+    with _failing_with(report, workspace), workspace.open_catalog() as catalog:
+        _ingest(options, workspace, resources, progress, report, catalog)
     return report
 
 
@@ -101,16 +94,23 @@ def update(
         IngestFailed: refused, failed or cancelled; nothing that was published has changed.
     """
     report = Report(dict(declared))
+    with _failing_with(report, workspace), workspace.open_catalog() as catalog:
+        _update(declared, deletions, workspace, resources, progress, report, catalog)
+    return report
+
+
+@contextmanager
+def _failing_with(report: Report, workspace: Workspace) -> Iterator[None]:
+    """Hand on a failure together with the report of it."""
     try:
-        with workspace.open_catalog() as catalog:
-            _update(declared, deletions, workspace, resources, progress, report, catalog)
+        yield
     except Exception as error:
+        # Libraries report a full disk in errors of their own; what else they raise is a defect.
         cause = _full(workspace) if _is_disk_full(error) else error
         if not isinstance(cause, CimError):
             raise
         report.fail(cause)
         raise IngestFailed(cause, report) from error
-    return report
 
 
 def _update(

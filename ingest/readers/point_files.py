@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.readers.base import (
     DEFAULT_BATCH_NBYTES,
+    Closing,
     Extent,
     FieldInfo,
     Kind,
@@ -45,7 +45,7 @@ from tiling.findings import Findings
 from tiling.point_frames import PointFrame
 
 
-class PointFilesReader:
+class PointFilesReader(Closing):
     """Reads a family of point clouds; see `ingest.readers.base.SourceReader`.
 
     Attributes:
@@ -302,20 +302,6 @@ class PointFilesReader:
         raise SourceError(
             "a point cloud has no features", source=self.path, remedy="ingest it as a pointcloud"
         )
-
-    def close(self) -> None:
-        """Release nothing: files are opened where they are read."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 # Bounds of files whose headers state none: a plan looks at a source more than once.

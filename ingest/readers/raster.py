@@ -2,8 +2,8 @@
 
 A folder is one mosaic; where its sheets overlap the first by name wins. Sheets of an image share a
 CRS; those of an elevation model are grouped (`ingest.dem_groups`).
-Rasters have no batches; a DEM becomes an `ElevationRaster` (`RasterReader.elevation`), an image is
-handed on as the name of one GDAL dataset (`RasterReader.dataset_path`).
+Rasters have no batches; the pixels of a DEM are read sheet by sheet (`ingest.dem_sheets`), an image
+is handed on as the name of one GDAL dataset (`RasterReader.dataset_path`).
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ingest.readers import mosaic
 from ingest.readers.base import (
     DEFAULT_BATCH_NBYTES,
+    Closing,
     Extent,
     Kind,
     LayerInfo,
     ReadOptions,
     SourceInfo,
 )
-from ingest.readers.elevation import ElevationRaster
 from ingest.readers.frames import resolve_frame
 from ingest.readers.sheets import (
     SUFFIXES,
@@ -33,30 +32,19 @@ from ingest.readers.sheets import (
     describe,
     factor,
     find_rasters,
-    open_raster,
     rasters_in_zip,
-    read_heights,
-    reading,
-    windows,
 )
 from tiling.batches import FeatureBatch
 from tiling.crs import SpatialRef, transform_points
-from tiling.errors import CrsMissing, NothingToTile, RasterUnsupported
+from tiling.errors import CrsMissing, RasterUnsupported
 from tiling.findings import Findings
-from tiling.geoid import VerticalDatum
-from tiling.tilers.base import Progress, SilentProgress
-
-__all__ = ["ElevationRaster", "RasterReader"]
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"EHFA_HEADER_TAG", b"<VRTDataset")
 _ASCII_GRID = re.compile(rb"\s*(ncols|nrows|xllc|yllc|cellsize|dx|dy)", re.IGNORECASE)
 _HGT_NAME = re.compile(r"[NS]\d\d[EW]\d\d\d.*\.hgt", re.IGNORECASE)
-# Values that producers write where they have no data; and what no terrain of the Earth has.
-_USUAL_NODATA = (-9999.0, -32768.0, -32767.0, -99999.0, 32767.0, 65535.0, 9999.0, 99999.0)
-_LOWEST_M, _HIGHEST_M = -11_500.0, 9_000.0
 
 
-class RasterReader:
+class RasterReader(Closing):
     """Reads rasters; see `ingest.readers.base.SourceReader`.
 
     Attributes:
@@ -223,66 +211,6 @@ class RasterReader:
             return sheets[0].name
         return mosaic.mosaic_vrt(sheets, ref.crs.to_wkt())
 
-    def elevation(
-        self, vertical: VerticalDatum, progress: Progress | None = None
-    ) -> ElevationRaster:
-        """Return the heights as an elevation source, after reading every pixel once.
-
-        That pass finds the range of heights, and whatever is truncated or corrupt, before
-        anything is made of the source.
-
-        Args:
-            vertical: what the heights are counted from.
-            progress: feedback and cancellation; counts sheets.
-
-        Raises:
-            CrsMissing: no CRS, neither declared nor embedded.
-            NothingToTile: every pixel is nodata.
-            RasterUnsupported: several bands, an unknown unit, or nodata that is not declared.
-            SourceUnreadable: a block cannot be read.
-        """
-        ref, sheets = self._require_ref(), self.sheets
-        feedback = progress or SilentProgress()
-        feedback.begin("read heights", len(sheets))
-        low, high, valid, total = np.inf, -np.inf, 0, 0
-        for sheet in sheets:
-            self._check_heights(sheet)
-            with open_raster(sheet.name) as dataset, reading(sheet.name):
-                for window in windows(sheet):
-                    values = read_heights(dataset, sheet, window)
-                    data = values[np.isfinite(values)]
-                    total += values.size
-                    valid += data.size
-                    if data.size:
-                        low, high = min(low, float(data.min())), max(high, float(data.max()))
-                    feedback.advance(0)
-            feedback.advance()
-        if not valid:
-            raise NothingToTile(
-                f"all {total} pixels are nodata",
-                source=self.path,
-                remedy="check the export that made it, and the nodata value it declares",
-            )
-        self._refuse_undeclared_nodata(low, high)
-        self.findings.add(
-            "raster-nodata", "info", "pixels of the elevation model hold no data", total - valid
-        )
-        return ElevationRaster(sheets, ref.with_vertical(vertical), low, high)
-
-    def close(self) -> None:
-        """Do nothing: files are open only while they are read."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _decide_refs(self, sheets: Sequence[Sheet]) -> tuple[SpatialRef | None, ...]:
         frames: dict[str, SpatialRef | None] = {}
         for sheet in sheets:
@@ -340,18 +268,6 @@ class RasterReader:
                 "heights-scaled",
                 "info",
                 f"stored values were read as value * {sheet.scale:g} + {sheet.offset:g}",
-            )
-
-    def _refuse_undeclared_nodata(self, low: float, high: float) -> None:
-        for value in (low, high):
-            if _LOWEST_M <= value <= _HIGHEST_M and value not in _USUAL_NODATA:
-                continue
-            raise RasterUnsupported(
-                f"a height of {value:g} m is no terrain of the Earth: it looks like nodata that "
-                "the file does not declare, or like another unit",
-                source=self.path,
-                remedy=f"declare it: --nodata {value!r} (or give the band its "
-                "unit: gdal_edit.py -units ft FILE)",
             )
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.readers.elevation import ElevationRaster
+from tests.elevation_raster import ElevationRaster
 from tiling.batches import Lattice
 from tiling.bounds import Region
 from tiling.errors import DatumUndeclared

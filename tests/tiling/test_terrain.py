@@ -23,6 +23,7 @@ from rasterio import Affine
 
 from ingest.readers.base import ReadOptions
 from ingest.readers.raster import RasterReader
+from tests.elevation_raster import read_elevation
 from tests.tiling.sampled import ElevationTerrain
 from tiling.bounds import Region
 from tiling.coords import TileCoord
@@ -45,7 +46,7 @@ EGM96 = parse_vertical("EPSG:5773")
 def read_dem(
     path: Path, vertical: VerticalDatum = EGM96, crs: str | None = None
 ) -> ElevationTerrain:
-    return ElevationTerrain(RasterReader(path, ReadOptions(crs=crs)).elevation(vertical))
+    return ElevationTerrain(read_elevation(RasterReader(path, ReadOptions(crs=crs)), vertical))
 
 
 def write_dem(

@@ -18,7 +18,8 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from ingest.readers import open_source
 from ingest.readers.base import ReadOptions
-from ingest.readers.raster import ElevationRaster, RasterReader
+from ingest.readers.raster import RasterReader
+from tests.elevation_raster import ElevationRaster, read_elevation
 from tiling.bounds import Region
 from tiling.crs import TILE_REF, SpatialRef, to_lonlat
 from tiling.errors import (
@@ -67,7 +68,7 @@ def write(
 
 
 def heights(path: Path, crs: str | None = None, vertical: Any = ELLIPSOIDAL) -> ElevationRaster:
-    return RasterReader(path, ReadOptions(crs=crs)).elevation(vertical)
+    return read_elevation(RasterReader(path, ReadOptions(crs=crs)), vertical)
 
 
 def at(source: ElevationRaster, x: float, y: float) -> float:
@@ -190,7 +191,7 @@ def test_several_files_are_one_mosaic_in_the_order_they_were_given(tmp_path: Pat
     a = write(tmp_path / "a.tif", np.full((10, 10), 1, np.float32))
     b = write(tmp_path / "b.tif", np.full((10, 10), 2, np.float32), 113.005)
     joined = RasterReader.joined([RasterReader(b), RasterReader(a)])
-    source = joined.elevation(ELLIPSOIDAL)
+    source = read_elevation(joined, ELLIPSOIDAL)
     assert [at(source, lon, 31.995) for lon in (113.0021, 113.0081, 113.0131)] == [1, 2, 2]
     assert joined.info().files == (b, a)
     far = write(tmp_path / "c.tif", np.ones((4, 4)), 440000, 3508000, 2, "EPSG:4547")
@@ -227,7 +228,7 @@ def test_a_zip_holds_one_sheet_or_several_with_chinese_names(
         archive.writestr("成果/说明.txt", "1985国家高程基准")
     reader = open_source(path)
     assert isinstance(reader, RasterReader)
-    assert at(reader.elevation(ELLIPSOIDAL), 113.002, 31.998) == 7
+    assert at(read_elevation(reader, ELLIPSOIDAL), 113.002, 31.998) == 7
     assert reader.info().files == (path,)
     with zipfile.ZipFile(path, "a") as archive:
         archive.write(inner, "second.tif")
@@ -241,12 +242,12 @@ def test_scale_offset_and_feet_become_metres_and_the_report_says_so(tmp_path: Pa
     z = np.array([[100, 200], [300, 400]], np.int16)
     path = write(tmp_path / "a.tif", z, 113, 32, 1.0, scales=0.1, offsets=5.0, units="ft")
     reader = RasterReader(path)
-    source = reader.elevation(ELLIPSOIDAL)
+    source = read_elevation(reader, ELLIPSOIDAL)
     assert at(source, 113.5, 31.5) == pytest.approx(15 * 0.3048)
     assert {f.rule for f in reader.findings} == {"heights-converted", "heights-scaled"}
     write(path, z, units="fathom")
     with pytest.raises(RasterUnsupported, match="fathom"):
-        RasterReader(path).elevation(ELLIPSOIDAL)
+        read_elevation(RasterReader(path), ELLIPSOIDAL)
 
 
 def test_an_ascii_grid_takes_its_frame_from_the_user(tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ def test_an_ascii_grid_takes_its_frame_from_the_user(tmp_path: Path) -> None:
     reader = open_source(path)
     assert isinstance(reader, RasterReader) and reader.info().layers[0].ref is None
     with pytest.raises(CrsMissing, match="--crs"):
-        reader.elevation(ELLIPSOIDAL)
+        read_elevation(reader, ELLIPSOIDAL)
     source = heights(path, "EPSG:4547")
     lon, lat = to_lonlat(
         SpatialRef.parse("EPSG:4547"), [440005.0, 440015.0], [3508015.0, 3508005.0]
@@ -283,11 +284,11 @@ def test_a_vrt_whose_sheet_is_missing_is_refused_before_anything_is_made(tmp_pat
     vrt.write_text(RasterReader(tmp_path).dataset_path())
     reader = open_source(vrt)
     assert isinstance(reader, RasterReader)
-    assert at(reader.elevation(ELLIPSOIDAL), 113.006, 31.998) == 1
+    assert at(read_elevation(reader, ELLIPSOIDAL), 113.006, 31.998) == 1
     assert {f.name for f in reader.info().files} == {"mosaic.vrt", "a.tif", "b.tif"}
     (tmp_path / "b.tif").unlink()
     with pytest.raises(SourceUnreadable, match="b.tif"):
-        RasterReader(vrt).elevation(ELLIPSOIDAL)
+        read_elevation(RasterReader(vrt), ELLIPSOIDAL)
 
 
 @pytest.mark.parametrize(
@@ -317,12 +318,6 @@ def test_no_frame_is_refused_with_the_option_to_declare_one() -> None:
     with pytest.raises(CrsMissing, match="--crs EPSG:4547"):
         heights(BAD / "float_nan.tif")
     assert RasterReader(BAD / "float_nan.tif").info().layers[0].ref is None
-
-
-def test_only_nodata_is_nothing_to_tile(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.tif", np.full((9, 9), -9999, np.float32), nodata=-9999)
-    with pytest.raises(NothingToTile, match="all 81 pixels"):
-        heights(path)
 
 
 @pytest.mark.parametrize("value", [-9999, -32768, 32767, -3.4028235e38])

@@ -1,4 +1,4 @@
-"""Heights from raster sheets, asked anywhere: bilinear between pixel centres.
+"""The reference of elevation models: heights of sheets, bilinear between pixel centres.
 
 The one idea: sheets that share a pixel grid are one virtual raster, so interpolation runs across
 their seams; sheets on other grids are asked next, in order, where the first know nothing. A place
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,28 +19,21 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from ingest.readers.sheets import Affine6, Sheet, open_raster, read_heights, reading
+from ingest.dem_groups import Placed, place_on_grid
+from ingest.dem_sheets import GroupSheets
+from ingest.readers.raster import RasterReader
+from ingest.readers.sheets import Affine6, Sheet, open_raster, read_heights, reading, windows
 from tiling.bounds import Region
 from tiling.crs import TILE_REF, SpatialRef, to_lonlat, transform_points
-from tiling.dem import DemLayer
+from tiling.geoid import VerticalDatum
 
 Array = NDArray[np.float64]
 
 _BLOCK = 256
 _CACHE_NBYTES = 48 * 1024**2
 _MAX_OPEN = 32
-# Tolerance, in pixels, of what counts as the same grid and as inside it.
-_SAME_GRID = 0.01
+# Tolerance, in pixels, of what counts as inside a grid.
 _INSIDE = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A sheet on a grid: its first column and row there."""
-
-    sheet: Sheet
-    column: int
-    row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +43,7 @@ class _Grid:
     transform: Affine6
     width: int
     height: int
-    placed: tuple[_Placed, ...]
+    placed: tuple[Placed, ...]
 
 
 class ElevationRaster:
@@ -111,12 +103,6 @@ class ElevationRaster:
                 break
             heights[left] = self._sample_grid(index, grid, x[left], y[left])
         return heights
-
-    def layer(self, path: Path) -> DemLayer:
-        """Describe a COG of the sheets as a layer of a stack."""
-        boxes = [(r.west, r.south, r.east, r.north) for r in self.coverage]
-        low, high = self.coverage[0][4:]
-        return DemLayer.describe(path, self.ref, low, high, boxes)
 
     def pixel_centres(self, region: Region, limit: int) -> tuple[Array, Array]:
         """Return places in a region where pixels have their centres.
@@ -229,6 +215,24 @@ class ElevationRaster:
         return self._open[name]
 
 
+def read_elevation(reader: RasterReader, vertical: VerticalDatum) -> ElevationRaster:
+    """Read every pixel once, as an ingest does, and return the heights to be sampled."""
+    reader.dataset_path()
+    reader.check_sheets()
+    low, high = np.inf, -np.inf
+    for sheet in reader.sheets:
+        pixels = GroupSheets([Placed(sheet, 0, 0)])
+        for window in windows(sheet):
+            left, top = int(window.col_off), int(window.row_off)
+            values = pixels.read(left, top, left + int(window.width), top + int(window.height))
+            if values is not None:
+                low = min(low, float(np.nanmin(values)))
+                high = max(high, float(np.nanmax(values)))
+        pixels.close()
+    assert reader.ref is not None
+    return ElevationRaster(reader.sheets, reader.ref.with_vertical(vertical), low, high)
+
+
 def _weigh(corners: Array, x: Array, y: Array) -> Array:
     weights = np.stack([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y])
     data = np.isfinite(corners)
@@ -241,31 +245,19 @@ def _weigh(corners: Array, x: Array, y: Array) -> Array:
 
 
 def _grids(sheets: Iterable[Sheet]) -> list[_Grid]:
-    groups: list[list[_Placed]] = []
+    groups: list[list[Placed]] = []
     for sheet in sheets:
         for group in groups:
             at = place_on_grid(sheet, group[0].sheet)
             if at is not None:
-                group.append(_Placed(sheet, *at))
+                group.append(Placed(sheet, *at))
                 break
         else:
-            groups.append([_Placed(sheet, 0, 0)])
+            groups.append([Placed(sheet, 0, 0)])
     return [_grid(group) for group in groups]
 
 
-def place_on_grid(sheet: Sheet, anchor: Sheet) -> tuple[int, int] | None:
-    """Return column and row of a sheet on another's pixel grid; None if it is on its own."""
-    a, _, c, _, e, f = anchor.transform
-    a2, _, c2, _, e2, f2 = sheet.transform
-    column, row = (c2 - c) / a, (f2 - f) / e
-    drift = max(abs(a2 / a - 1) * sheet.width, abs(e2 / e - 1) * sheet.height)
-    off = max(abs(column - round(column)), abs(row - round(row)))
-    if drift + off > _SAME_GRID:
-        return None
-    return round(column), round(row)
-
-
-def _grid(group: list[_Placed]) -> _Grid:
+def _grid(group: list[Placed]) -> _Grid:
     left, top = min(p.column for p in group), min(p.row for p in group)
     right = max(p.column + p.sheet.width for p in group)
     bottom = max(p.row + p.sheet.height for p in group)
@@ -274,7 +266,7 @@ def _grid(group: list[_Placed]) -> _Grid:
         (a, b, c + left * a, d, e, f + top * e),
         right - left,
         bottom - top,
-        tuple(_Placed(p.sheet, p.column - left, p.row - top) for p in group),
+        tuple(Placed(p.sheet, p.column - left, p.row - top) for p in group),
     )
 
 
