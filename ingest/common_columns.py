@@ -17,20 +17,28 @@ from tiling.tilers.extsort import common_type
 _SHOWN = 3
 
 
-def note_differences(layers: Sequence[LayerInfo], names: Sequence[str], findings: Findings) -> None:
+def note_differences(
+    layers: Sequence[LayerInfo],
+    names: Sequence[str],
+    findings: Findings,
+    groups: Sequence[str | None],
+) -> None:
     """Report the columns that not every source has, or not with one type.
 
     Args:
         layers: one of each source.
         names: of the sources, as messages show them.
         findings: receives a finding for each such column, with the sources that differ.
+        groups: one of each source; only sources of one group are expected to have the same columns.
     """
     kinds: dict[str, list[str | None]] = {}
     for number, layer in enumerate(layers):
         for field in layer.fields:
             kinds.setdefault(field.name, [None] * len(layers))[number] = field.type
     for column, types in kinds.items():
-        lack = [name for name, kind in zip(names, types, strict=True) if kind is None]
+        having = {group for group, kind in zip(groups, types, strict=True) if kind is not None}
+        rows = zip(names, types, groups, strict=True)
+        lack = [name for name, kind, group in rows if kind is None and group in having]
         if lack:
             findings.add(
                 "column-missing",

@@ -149,18 +149,26 @@ def make_buildings(making: Making) -> Made:
 
 def make_vector(making: Making) -> Made:
     """Features to vector tiles in a PMTiles, and GeoParquet."""
+    from ingest.feature_keys import Identify
     from tiling.tilers.vector import VectorTiler
     from tiling.validate.vectortiles import check_vector_archive
 
-    prepared = _prepare(making)
-    writer = PmtilesWriter(fresh(making.folder / "tiles.pmtiles"))
     options = making.plan.options
+    identify = None
+    if options.key is not None:
+        identify = Identify(options.key, str(making.plan.sources[0].path))
+    prepared = _prepare(making, identify=identify)
+    if identify is not None:
+        identify.check_unique(prepared)
+    writer = PmtilesWriter(fresh(making.folder / "tiles.pmtiles"))
     tiler = VectorTiler(
         min_zoom=options.min_zoom,
         max_zoom=options.max_zoom,
         layer=options.id,
         coverage=making.plan.kind == "divisions",
         attribution=options.attribution,
+        rules=making.plan.layer_rules(),
+        key=options.key,
     )
     parquet = making.folder / "features.parquet"
     features = making.executor.submit(

@@ -17,6 +17,7 @@ from typing import Any, Literal, cast, get_args
 from ingest.overrides import Override
 from ingest.readers.placement import Placement, Up, parse_up
 from ingest.readers.point_chunks import PointOptions
+from ingest.tile_layers import LayerWishes, parse_table
 from tiling.errors import ConfigError
 from tiling.point_frames import UNITS
 from tiling.tilers.codecs import Compression
@@ -40,6 +41,11 @@ _TYPES: Mapping[str, tuple[type, str]] = {
     "sources": (list, 'a list of texts: ["a.shp", "b.shp"]'),
     "models": (list, 'tables: [[models]] with source = "a.glb", lon, lat and height'),
     "rasters": (list, 'tables: [[rasters]] with source = "a.tif" and crs, vertical, date, nodata'),
+    "layers": (list, "tables: [[layers]] with name, and source, layer, zooms, attributes ..."),
+    "layer_zooms": (list, 'a list of texts: ["roads=8-16"]'),
+    "attributes": (list, 'a list of texts: ["name,class"] or ["roads=name,class"]'),
+    "rename": (list, 'a list of texts: ["名称=name"]'),
+    "rank": (list, 'a list of texts: ["population:desc"] or ["places=population:desc"]'),
     "fill_voids": (int, f"a whole number of pixels from 0 to {MAX_FILL_PIXELS}"),
     "despike": (bool, "true or false"),
     "nodata": (float, "a number"),
@@ -51,6 +57,7 @@ _TYPES: Mapping[str, tuple[type, str]] = {
     "quality": (int, "a whole number from 1 to 100"),
     "max_error": (float, "a number with a point, such as 0.05"),
 }
+_TEXTS = ("layer_zooms", "attributes", "rename", "rank")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -97,6 +104,10 @@ class IngestOptions:
         point_columns: of text files of points: their columns by name, separated by commas.
         withheld: whether points with the withheld flag are kept or dropped.
         colour_depth: 8 or 16 bits in 16-bit colours of points; decided by them if None.
+        layer: the layer of a source with several; ``*``: every one, each a layer of the tiles.
+        layers: tables that each declare a layer of vector tiles; see `ingest.tile_layers`.
+        layer_zooms, attributes, rename, rank: the same of vector tiles, as the command line says
+            it: ``roads=8-16``, ``roads=name,class``, ``名称=name``, ``places=population:desc``.
         area: where coordinates must lie: ``china``, ``world`` or ``west,south,east,north``.
     """
 
@@ -143,6 +154,11 @@ class IngestOptions:
     point_columns: str | None = None
     withheld: Withheld | None = None
     colour_depth: int | None = None
+    layers: tuple[Mapping[str, Any], ...] = ()
+    layer_zooms: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    rename: tuple[str, ...] = ()
+    rank: tuple[str, ...] = ()
     area: str = "china"
     attribution: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -182,6 +198,7 @@ class IngestOptions:
             raise ConfigError("--order belongs to --mosaic sheets: what is joined lies as given")
         self.compression()
         self.points()
+        self.layer_wishes()
         self.feature_overrides()
         parse_up(self.up)
         for source in self.sources:
@@ -242,6 +259,16 @@ class IngestOptions:
             )
         return PointOptions(self.height_unit, columns, self.withheld == "drop", self.colour_depth)
 
+    def layer_wishes(self) -> LayerWishes:
+        """Return what is declared of the layers of vector tiles.
+
+        Raises:
+            ConfigError: a text or a table that means nothing.
+        """
+        return LayerWishes.parse(
+            self.layers, self.layer_zooms, self.attributes, self.rank, self.rename
+        )
+
     def declared_of(self, source: Path) -> Mapping[str, Any]:
         """Return what is declared of one raster: ``crs``, ``vertical``, ``date``, ``nodata``."""
         return next((table for table in self.rasters if Path(table["source"]) == source), {})
@@ -259,9 +286,9 @@ class IngestOptions:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["sources"] = [str(p) for p in self.sources]
         values["properties"] = dict(self.properties)
-        for name in ("models", "overrides", "rasters"):
+        for name in ("models", "overrides", "rasters", "layers"):
             values[name] = [dict(table) for table in getattr(self, name)]
-        return {k: v for k, v in values.items() if v is not None and v not in ("", {}, [])}
+        return {k: v for k, v in values.items() if v is not None and v not in ("", {}, [], ())}
 
 
 def parse_memory(text: str) -> int:
@@ -307,6 +334,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if "rasters" in data:
         data["rasters"] = tuple(_raster(path, table) for table in data["rasters"])
         data.setdefault("sources", tuple(Path(table["source"]) for table in data["rasters"]))
+    if "layers" in data:
+        data["layers"] = tuple(parse_table(path, table) for table in data["layers"])
+        named = [table["source"] for table in data["layers"] if "source" in table]
+        if named:
+            data.setdefault("sources", tuple(Path(source) for source in dict.fromkeys(named)))
+    for name in _TEXTS:
+        if name in data:
+            data[name] = tuple(data[name])
     return data
 
 
@@ -339,7 +374,7 @@ def _model(path: Path, table: Any) -> dict[str, Any]:
 
 
 def _is_of_type(name: str, value: Any) -> bool:
-    if name == "sources":
+    if name == "sources" or name in _TEXTS:
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
     if name in ("min_zoom", "max_zoom"):
         # TOML's true and false are integers to Python.

@@ -7,7 +7,7 @@ user says. A plan that refuses carries every refusal, not only the first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from ingest.manifest import IngestOptions, Kind
 from ingest.readers import open_source
 from ingest.readers.base import LayerInfo, ReadOptions, SourceInfo
 from ingest.readers.raster import RasterReader
+from ingest.tile_layers import EVERY_LAYER, Declared
 from tiling.areas import parse_area
 from tiling.crs import TILE_REF, SpatialRef
 from tiling.errors import (
@@ -36,6 +37,7 @@ from tiling.tilers.codecs import Compression
 # imports in memory, and starts no sooner.
 if TYPE_CHECKING:
     from ingest.height_columns import HeightColumns
+    from tiling.tilers.layer_rules import LayerRule
 
 COLLECTION_OF_KIND: dict[Kind, str] = {
     "buildings": "buildings",
@@ -74,7 +76,9 @@ class Plan:
     Attributes:
         options: what was declared.
         sources: what the readers found, one per source.
-        layers: the layer that is taken of each vector source; of a raster its only one.
+        layers: the layer that is taken of each vector source; of a raster its only one. A source
+            of which several are taken is there once for each.
+        tile_layers: what each layer is called in vector tiles; None: by the asset.
         kind: of the asset, with the evidence in `kind_evidence`.
         refs: frame of each source's coordinates, vertical datum included.
         crs_assumed: whether a source's frame is the one of ``--assume-crs``.
@@ -91,6 +95,7 @@ class Plan:
     kind_evidence: str
     refs: tuple[SpatialRef, ...]
     crs_assumed: tuple[bool, ...]
+    tile_layers: tuple[str | None, ...] = ()
     columns: HeightColumns | None = None
     groups: tuple[DemGroup, ...] = ()
     refusals: tuple[SourceError, ...] = ()
@@ -119,7 +124,7 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """Size of the source files."""
-        return sum(info.nbytes for info in self.sources)
+        return sum({info.path: info.nbytes for info in self.sources}.values())
 
     @property
     def refusal(self) -> SourceError | None:
@@ -131,6 +136,18 @@ class Plan:
             f"\n  also refused: {other.problem}\n  remedy: {other.remedy}" for other in others
         )
         return type(first)(first.problem, source=first.source, remedy=first.remedy + also)
+
+    def layer_rules(self) -> dict[str, LayerRule]:
+        """Return how the layers of vector tiles are drawn, as declared.
+
+        Raises:
+            ConfigError: of a layer or a field that is not there.
+        """
+        fields: dict[str, list[str]] = {}
+        for name, layer in zip(self.tile_layers, self.layers, strict=True):
+            own = fields.setdefault(name or self.options.id, [])
+            own += [f.name for f in layer.fields if f.name not in own]
+        return self.options.layer_wishes().rules(fields)
 
     def read_options(self, index: int) -> ReadOptions:
         """Return how source `index` is to be read."""
@@ -168,8 +185,8 @@ class Plan:
             "collection": self.collection,
             "title": self.title,
             "sources": [
-                _source_json(info, layer, ref)
-                for info, layer, ref in zip(self.sources, self.layers, self.refs, strict=True)
+                _source_json(*each)
+                for each in zip(self.sources, self.layers, self.refs, self.tile_layers, strict=True)
             ],
             "heights": self.columns.evidence if self.columns else None,
             "groups": [group.to_json() for group in self.groups],
@@ -199,8 +216,8 @@ def make_plan(options: IngestOptions) -> Plan:
         SourceError: a source cannot be read at all; what can be refused later is collected in
             ``Plan.refusals``.
     """
-    looks = [_look(path, options) for path in options.sources]
-    sources, layers, assumed = zip(*looks, strict=True)
+    looks = [look for path in options.sources for look in _looks(path, options)]
+    sources, layers, assumed, called = zip(*looks, strict=True)
     kind, evidence = _decide_kind(options, sources, layers)
     findings = Findings()
     for info, crs_assumed in zip(sources, assumed, strict=True):
@@ -212,16 +229,26 @@ def make_plan(options: IngestOptions) -> Plan:
         raise ConfigError(
             "--compress, --quality, --max-error and --mosaic belong to --kind imagery"
         )
+    if kind not in ("vector", "divisions") and (
+        options.layer == EVERY_LAYER or options.layer_wishes()
+    ):
+        raise ConfigError(
+            f"layers, their zooms, attributes and ranks are of vector tiles, and these sources "
+            f"become {kind}: declare --kind vector or --kind divisions, or leave them out"
+        )
     refusals: list[SourceError] = []
     refs = tuple(
         _decide_ref(info, layer, kind, options, findings, refusals)
         for info, layer in zip(sources, layers, strict=True)
     )
-    plan = Plan(options, sources, layers, kind, evidence, refs, assumed, findings=findings)
+    plan = Plan(options, sources, layers, kind, evidence, refs, assumed, called, findings=findings)
     if sources[0].kind == "vector":
         from ingest.common_columns import note_differences
 
-        note_differences(layers, [info.path.name for info in sources], findings)
+        plan.layer_rules()
+        # Layers of tiles need not have the same fields; what is one layer, or one table, should.
+        groups = called if kind in ("vector", "divisions") else [None] * len(called)
+        note_differences(layers, [info.path.name for info in sources], findings, groups)
     plan = _decide_heights(plan, refusals)
     for index in range(len(sources)):
         _check_key(plan, index, refusals)
@@ -242,7 +269,62 @@ def make_plan(options: IngestOptions) -> Plan:
     return replace(plan, refusals=tuple(refusals))
 
 
-def _look(path: Path, options: IngestOptions) -> tuple[SourceInfo, LayerInfo, bool]:
+_Look = tuple[SourceInfo, LayerInfo, bool, str | None]
+
+
+def _looks(path: Path, options: IngestOptions) -> Iterator[_Look]:
+    """Yield each layer that is taken of a source, and what it is called in vector tiles."""
+    tables = options.layer_wishes().tables
+    if tables:
+        yield from _declared_layers(path, options, tables)
+    elif options.layer == EVERY_LAYER:
+        found = _with_geometry(_look(path, options, every=True)[0])
+        for layer in found:
+            yield *_look(path, replace(options, layer=layer.name)), layer.name
+    else:
+        several = len(options.sources) > 1
+        yield *_look(path, options), path.stem if several else None
+
+
+def _declared_layers(
+    path: Path, options: IngestOptions, tables: Sequence[Declared]
+) -> Iterator[_Look]:
+    if options.layer is not None:
+        raise ConfigError("--layer and [[layers]] both say which layers: leave one out")
+    count = 0
+    for table in tables:
+        if table.source is None and len(options.sources) > 1:
+            raise ConfigError(
+                f"[[layers]] {table.name!r} names no source, and there are {len(options.sources)}"
+            )
+        if table.source in (None, path):
+            count += 1
+            layer = table.layer
+            if layer is None:
+                names = [x.name for x in _with_geometry(_look(path, options, every=True)[0])]
+                layer = table.name if table.name in names else None
+            yield *_look(path, replace(options, layer=layer)), table.name
+    if not count:
+        raise ConfigError(f"none of the [[layers]] is made of {path}: leave it out or declare one")
+
+
+def _with_geometry(info: SourceInfo) -> list[LayerInfo]:
+    # Tables without geometry (styles, domains) are no layers.
+    found = [layer for layer in info.layers if layer.geometry_type is not None]
+    if not found:
+        raise SourceError(
+            "has no layer with geometry", source=info.path, remedy="name another source"
+        )
+    return found
+
+
+def _look(
+    path: Path, options: IngestOptions, every: bool = False
+) -> tuple[SourceInfo, LayerInfo, bool]:
+    if every:
+        with open_source(path, ReadOptions(options.crs, options.encoding)) as reader:
+            info = reader.info()
+        return info, _with_geometry(info)[0], False
     place, up = options.placement(path)
     crs = options.declared_of(path).get("crs", options.crs)
     nodata = options.declared_of(path).get("nodata", options.nodata)
@@ -329,6 +411,9 @@ def _decide_kind(
             )
         return options.kind, "declared"
     layer = layers[0]
+    if not raster and (options.layer == EVERY_LAYER or options.layers):
+        coded = all(_is_coded(each) for each in layers)
+        return ("divisions" if coded else "vector"), f"{len(layers)} layers of vector tiles"
     if raster:
         bands = layer.extra["bands"]
         if len(sources) > 1 and heights:
@@ -356,6 +441,12 @@ def _decide_kind(
         if codes := [n for n in _CODE_COLUMNS if n.casefold() in folded]:
             return "divisions", f"polygons with a division code in {codes[0]!r}"
     return "vector", f"{layer.geometry_type} features"
+
+
+def _is_coded(layer: LayerInfo) -> bool:
+    folded = {field.name.casefold() for field in layer.fields}
+    polygons = "polygon" in (layer.geometry_type or "").lower()
+    return polygons and any(name.casefold() in folded for name in _CODE_COLUMNS)
 
 
 def _kind_of_import(options: IngestOptions, sources: Sequence[SourceInfo]) -> tuple[Kind, str]:
@@ -516,8 +607,8 @@ def _check_key(plan: Plan, index: int, refusals: list[SourceError]) -> None:
     names = [field.name for field in plan.layers[index].fields]
     if key is None:
         return
-    if plan.kind != "buildings" or plan.imported:
-        remedy = "leave --key out: it is for buildings that are made here"
+    if plan.kind not in ("buildings", "vector", "divisions") or plan.imported:
+        remedy = "leave --key out: it is for buildings and vector tiles that are made here"
         what = "finished 3D Tiles" if plan.imported else f"{plan.kind} assets"
         refusals.append(FieldInvalid(f"{what} have no key", source=source, remedy=remedy))
     elif key not in names:
@@ -582,7 +673,9 @@ def estimate(plan: Plan) -> dict[str, int]:
     return {"tiles": 1, "nbytes": pixels}
 
 
-def _source_json(info: SourceInfo, layer: LayerInfo, ref: SpatialRef) -> dict[str, Any]:
+def _source_json(
+    info: SourceInfo, layer: LayerInfo, ref: SpatialRef, called: str | None
+) -> dict[str, Any]:
     encoding = layer.encoding
     return {
         "path": str(info.path),
@@ -590,6 +683,7 @@ def _source_json(info: SourceInfo, layer: LayerInfo, ref: SpatialRef) -> dict[st
         "files": [str(f) for f in info.files],
         "nbytes": info.nbytes,
         "layer": layer.name,
+        "tile_layer": called,
         "layers": [other.name for other in info.layers],
         "geometry": layer.geometry_type,
         "features": layer.features,

@@ -242,7 +242,7 @@ def _pieces(
     offset = 0
     for number, (info, layer) in enumerate(zip(plan.sources, plan.layers, strict=True)):
         with open_source(info.path, plan.read_options(number)) as reader:
-            name = info.path.stem if len(plan.sources) > 1 else None
+            name = plan.tile_layers[number]
             for batch in reader.batches(max_nbytes=_PIECE_NBYTES):
                 piece = _Piece(len(pieces), info.path, plan.refs[number], name, offset, folder)
                 pieces.append(piece)

@@ -315,7 +315,9 @@ def _previous(catalog: Catalog, item_id: str, plan: Plan) -> Version | None:
 def job_key(plan: Plan, workspace: Workspace, catalog: Catalog, resources: Resources) -> str:
     """Return the name of the job: equal input, options and software give equal keys."""
     declared = plan.options.to_json()
-    declared["sources"] = [info.fingerprint() for info in plan.sources]
+    # A source of which several layers are taken is there once for each.
+    prints = {info.path: info for info in plan.sources}
+    declared["sources"] = [info.fingerprint() for info in prints.values()]
     if plan.options.terrain is not None:
         from ingest.ground import terrain_state
 

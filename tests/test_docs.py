@@ -70,7 +70,7 @@ def test_the_readme_shows_only_options_that_exist(readme: str) -> None:
 
 def test_every_option_of_an_ingest_can_be_given_on_the_command_line() -> None:
     on_line = {p.name for p in command("ingest").params}
-    tables = {"properties", "models", "overrides", "rasters"}  # of a manifest
+    tables = {"properties", "models", "overrides", "rasters", "layers"}  # of a manifest
     wanted = {f.name for f in dataclasses.fields(IngestOptions)} - tables
     assert wanted <= on_line
 

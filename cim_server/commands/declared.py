@@ -27,7 +27,9 @@ _DECLARED: dict[str, Any] = {
     "title": TextOption,
     "collection": TextOption,
     "description": TextOption,
-    "layer": TextOption,
+    "layer": Annotated[
+        str | None, typer.Option(help="Of a source with several; '*': all, as layers of tiles.")
+    ],
     "crs": TextOption,
     "assume_crs": TextOption,
     "vertical": TextOption,
@@ -45,6 +47,22 @@ _DECLARED: dict[str, Any] = {
     "bad_heights": TextOption,
     "min_zoom": ZoomOption,
     "max_zoom": ZoomOption,
+    "layer_zooms": Annotated[
+        list[str] | None,
+        typer.Option(metavar="[LAYER=]LOW[-HIGH]", help="Zooms of a layer: roads=8-16."),
+    ],
+    "attributes": Annotated[
+        list[str] | None,
+        typer.Option(metavar="[LAYER=]A,B", help="Fields in the vector tiles; default: all."),
+    ],
+    "rename": Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="What a field is called in the vector tiles."),
+    ],
+    "rank": Annotated[
+        list[str] | None,
+        typer.Option(metavar="[LAYER=]FIELD[:asc|:desc]", help="Who stays where features crowd."),
+    ],
     "bake": Annotated[
         str | None,
         typer.Option(help="Terrain tiles made at once: all, none or down to a level."),
@@ -106,6 +124,7 @@ _DECLARED: dict[str, Any] = {
 }
 
 Declared = dict[str, Any]
+_LISTS = ("sources", "layer_zooms", "attributes", "rename", "rank")
 
 
 def declares(command: Callable[..., None]) -> Callable[..., None]:
@@ -124,7 +143,8 @@ def declares(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
         declared = {name: values.pop(name) for name in _DECLARED}
-        declared["sources"] = tuple(declared["sources"] or ())
+        for name in _LISTS:
+            declared[name] = tuple(declared[name] or ())
         command(declared=declared, **values)
 
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

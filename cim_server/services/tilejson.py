@@ -8,7 +8,7 @@ from cim_server.state import Entry
 from tiling.formats.pmtiles import TILE_TYPES
 from tiling.stores.pmtiles import PmtilesReader
 
-_KEPT = ("vector_layers", "attribution", "description", "tilestats")
+_KEPT = ("vector_layers", "attribution", "description", "tilestats", "promoteId")
 _ENDINGS = {number: name for name, number in TILE_TYPES.items()}
 
 

@@ -117,11 +117,17 @@ def test_lower_zooms_show_no_building_that_is_not_in_the_source(
         for piece in pieces(archive, zoom, EXTENT):
             number = int(piece.attributes["编号"].removeprefix("楼"))
             seen.add(number)
+            unit = side_m(zoom) / EXTENT
+            if np.sqrt(outlines[number].area) < 8 * unit:
+                # Smaller than a pixel: drawn as the pixel that it lies in, for its neighbours too.
+                assert piece.geometry.area <= 64 * unit**2 * 1.0001
+                assert shapely.distance(piece.geometry, outlines[number]) <= unit, (zoom, number)
+                continue
             # Simplified by no more than a tile unit, then rounded.
             away = shapely.hausdorff_distance(
                 piece.geometry, shapely.intersection(outlines[number], piece.geometry.envelope)
             )
-            assert away <= 3 * side_m(zoom) / EXTENT, (zoom, number)
+            assert away <= 3 * unit, (zoom, number)
         assert len(seen) <= COUNT
 
 

@@ -193,6 +193,9 @@ def test_a_key_that_no_column_holds_is_refused_with_the_columns_there_are(
     assert done.code == 3
     assert "'编号'" in done.err and "编码" in done.err
     assert cim_here("plan", houses, *V, "--key", "编码").code == 0
-    done = cim_here("plan", houses, "--kind", "vector", "--key", "编码")
+    # Vector tiles have keys too, for the ids of their features; clouds of points have none.
+    assert cim_here("plan", houses, "--kind", "vector", "--key", "编码").code == 0
+    cloud = BAD.parent / "pointcloud" / "1.2-with-color.las"
+    done = cim_here("plan", cloud, *V, "--crs", "EPSG:4547", "--area", "world", "--key", "编码")
     assert done.code == 3
     assert "have no key" in done.err

@@ -33,8 +33,7 @@ from tiling.tilers.base import Run, SilentProgress, TilesetInfo
 from tiling.tilers.pipeline import SerialExecutor
 from tiling.tilers.simplify import of_dimension, slices, to_tile
 from tiling.tilers.vector import VectorTiler
-from tiling.tilers.vector_features import Summary
-from tiling.tilers.zoom_range import default_zooms
+from tiling.tilers.zoom_range import Measure, default_zooms
 from tiling.validate.vectortiles import check_vector_archive, check_vector_tiles
 
 DEMO = Path(__file__).parent.parent.parent / "cim_server" / "demo" / "data"
@@ -264,8 +263,9 @@ def test_overviews_count_what_they_leave_out(city: FeatureBatch, tiled_city: Til
         shown = len(tiled_city.pieces(zoom, "白模"))
         missing = sum(counts.get(str(zoom), 0) for counts in dropped.values())
         assert shown + missing == len(city)
-    told = sum(f.count for f in tiled_city.findings if f.rule == "smaller-than-a-pixel")
-    assert told == sum(dropped["smaller_than_a_pixel"].values()) > 0
+    told = sum(f.count for f in tiled_city.findings if f.rule == "polygons-collected")
+    assert told == sum(dropped["collected"].values())
+    assert info.metadata["pixels"]
 
 
 def test_parallel_is_serial_is_resumed_and_batches_do_not_matter(
@@ -541,9 +541,9 @@ def test_points_are_thinned_evenly_where_overviews_crowd(tmp_path: Path) -> None
     batch = FeatureBatch(TILE_REF, np.arange(4000), geometry, pa.table({"n": np.arange(4000)}))
     tileset = make(tmp_path, [batch], min_zoom=6, max_zoom=14, tile_nbytes=20_000)
     tileset.check()
-    left_out = tileset.info.metadata["dropped"]["over_budget"]
+    dropped = tileset.info.metadata["dropped"]
     shown = shapely.points([p[0].coords[0] for p in tileset.pieces(6, "features").values()])
-    assert len(shown) + left_out["6"] == 4000
+    assert len(shown) + dropped["thinned"]["6"] == 4000
     (tile,) = [t for _, _, t in tileset.tiles(9)]
     kept = geometry[[f["id"] for f in tile["features"]["features"]]]
     west = (shapely.get_x(kept) < 113.05).mean()
@@ -573,8 +573,8 @@ def test_points_left_out_before_the_overview_tiles_are_counted_too(tmp_path: Pat
 def test_default_zooms_follow_size_and_detail(
     size_m: float, segment_m: float, zooms: tuple[int, int]
 ) -> None:
-    summary = Summary(features=10, size_m=[size_m] * 101, segment_m=[segment_m] * 101)
-    assert default_zooms(summary) == zooms
+    layer = Measure(10, 0, [size_m] * 101, [segment_m] * 101, [10] * 17)
+    assert default_zooms(layer) == zooms
 
 
 # ---------------------------------------------------------------- the steps

@@ -8,8 +8,8 @@ much keep their largest features. Everything left out is counted per zoom.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,34 +21,36 @@ from numpy.typing import NDArray
 from tiling.batches import FeatureBatch
 from tiling.coords import morton2, unmorton2
 from tiling.crs import TILE_REF
-from tiling.errors import ConfigError, TilingError
+from tiling.errors import TilingError
 from tiling.schemes import WEB_MERCATOR_QUAD
 from tiling.tilers.base import Requirements, Run, TilesetInfo
 from tiling.tilers.extsort import Spool, SpoolWriter
+from tiling.tilers.layer_rules import LayerRules, key_name
 from tiling.tilers.pipeline import build_units
-from tiling.tilers.simplify import simplified, slices, smallest_m
+from tiling.tilers.simplify import simplified, slices
+from tiling.tilers.vector_drops import report_drops
 from tiling.tilers.vector_features import (
+    DUST,
     KEY_LEVEL,
-    SIZE,
+    SHOWN,
     Summary,
     restore_findings,
     spool_features,
 )
-from tiling.tilers.vector_tiles import LABEL_SUFFIX, VectorUnit, build_unit, spread
-from tiling.tilers.zoom_range import default_zooms
+from tiling.tilers.vector_selection import Outlines, select
+from tiling.tilers.vector_tiles import LABEL_SUFFIX, VectorUnit, build_unit
+from tiling.tilers.vector_zooms import resolve_zooms
 
-MAX_ZOOM = 24
 TILE_NBYTES = 500_000
 # A unit's share of the data: enough to be worth a process, small enough for any memory.
 UNIT_FEATURES, UNIT_COORDINATES = 10_000, 400_000
 # A coverage is simplified as a whole, hence in memory.
 COVERAGE_COORDINATES = 1_000_000
-_OVERVIEW_FEATURES = 50_000
 _OVERVIEW_ZOOMS = 2
 _COVERAGE_SPAN = 6
 _CHUNK_ROWS = 20_000
 _BAND_SHIFT = 48
-_CELLS, _THINNED = "vector-cells", "thinned.json"
+_CELLS, _DECIDED = "vector-cells", "decided.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,10 @@ class _Band:
     # Zooms whose units are the cells of level `low`.
     low: int
     high: int
+
+    @property
+    def mask(self) -> np.uint32:
+        return np.uint32((2 << self.high) - (1 << self.low))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,9 @@ class VectorTiler:
         attribution: shown by viewers.
         name: of the tileset; the layer's when empty.
         tile_nbytes: what a compressed tile may weigh below the highest zoom.
+        rules: what is declared of single layers, by name.
+        key: the field, by its name in the source, that the ids were made of: the metadata say
+            under ``promoteId`` which attribute of each layer holds it.
     """
 
     min_zoom: int | None = None
@@ -83,6 +92,8 @@ class VectorTiler:
     attribution: str = ""
     name: str = ""
     tile_nbytes: int = TILE_NBYTES
+    rules: LayerRules = field(default_factory=dict)
+    key: str | None = None
 
     kind: ClassVar[str] = "vector"
     requirements: ClassVar[Requirements] = Requirements(TILE_REF)
@@ -108,32 +119,22 @@ class VectorTiler:
             self.id_column,
             max(1 << 24, run.memory_nbytes // 8),
             run.progress,
+            self.rules,
         )
         restore_findings(summary, run.findings)
-        low, high = self._zooms(summary)
+        zooms = resolve_zooms(summary, self.rules, self.min_zoom, self.max_zoom)
+        low, high = min(z for z, _ in zooms.values()), max(z for _, z in zooms.values())
+        full = {name: last for name, (_, last) in zooms.items()}
         cells = run.scratch / _CELLS
         if self._shares_borders(features, summary, run):
-            _spool_whole(features, cells, run)
-            units = list(self._coverage_units(cells, summary, low, high))
+            _spool_cells(features, zooms, summary, [], cells, run)
+            units = list(self._coverage_units(cells, summary, low, high, full))
         else:
             bands = _bands(summary, low, high)
-            _spool_cells(features, summary, bands, cells, run)
-            units = list(self._cell_units(cells, bands, high))
+            _spool_cells(features, zooms, summary, bands, cells, run)
+            units = list(self._cell_units(cells, bands, full))
         facts = build_units("vector-tiles", units, build_unit, run)
         return self._info(summary, facts, low, high, run)
-
-    def _zooms(self, summary: Summary) -> tuple[int, int]:
-        low, high = default_zooms(summary)
-        if self.max_zoom is not None:
-            high = self.max_zoom
-            low = min(low, high)
-        if self.min_zoom is not None:
-            low = self.min_zoom
-            if self.max_zoom is None:
-                high = max(low, high)
-        if not 0 <= low <= high <= MAX_ZOOM:
-            raise ConfigError(f"zooms {low} to {high}: they must ascend within 0 to {MAX_ZOOM}")
-        return low, high
 
     def _shares_borders(self, features: Spool, summary: Summary, run: Run) -> bool:
         if not self.coverage or summary.polygons != summary.features:
@@ -161,21 +162,19 @@ class VectorTiler:
             return False
         return True
 
-    def _unit(
-        self, cells: Path, key: int, zooms: tuple[int, int], cell: tuple[int, int, int], full: int
-    ) -> VectorUnit:
+    def _cell_units(
+        self, cells: Path, bands: list[_Band], full: Mapping[str, int]
+    ) -> Iterator[VectorUnit]:
         labels = self.coverage if self.labels is None else self.labels
-        return VectorUnit(cells, key, zooms, cell, full, False, labels, self.tile_nbytes)
-
-    def _cell_units(self, cells: Path, bands: list[_Band], full: int) -> Iterator[VectorUnit]:
         for key in Spool(cells).keys().tolist():
             band = bands[key >> _BAND_SHIFT]
             x, y = unmorton2([key & ((1 << _BAND_SHIFT) - 1)])
             cell = (band.low, int(x[0]), int(y[0]))
-            yield self._unit(cells, key, (band.low, band.high), cell, full)
+            zooms = (band.low, band.high)
+            yield VectorUnit(cells, key, zooms, cell, full, False, labels, self.tile_nbytes)
 
     def _coverage_units(
-        self, cells: Path, summary: Summary, low: int, high: int
+        self, cells: Path, summary: Summary, low: int, high: int, full: Mapping[str, int]
     ) -> Iterator[VectorUnit]:
         labels = self.labels is not False
         for zoom in range(low, high + 1):
@@ -186,7 +185,7 @@ class VectorTiler:
                     0,
                     (zoom, zoom),
                     (level, cell.x, cell.y),
-                    high,
+                    full,
                     True,
                     labels,
                     self.tile_nbytes,
@@ -201,10 +200,13 @@ class VectorTiler:
                 f"{summary.features} features entered, {complete} are present at zoom {high}"
             )
         tiles, left_out = _sum(facts, "tiles"), _sum(facts, "left_out")
-        small = {str(z): summary.small[z] for z in range(low, high) if summary.small[z]}
-        collapsed = _sum(facts, "collapsed")
-        thinned = _thinned(run.scratch / _CELLS)
-        _report(run, small, collapsed, thinned, left_out, self.tile_nbytes)
+        decided = json.loads((run.scratch / _CELLS / _DECIDED).read_text(encoding="utf-8"))
+        dropped = {
+            **decided["dropped"],
+            "collapsed": _sum(facts, "collapsed"),
+            "over_budget": left_out,
+        }
+        report_drops(run.findings, dropped, decided["pixels"], self.tile_nbytes)
         zooms = sorted(int(z) for z in tiles)
         west, south, east, north = summary.bounds
         metadata = {
@@ -218,14 +220,15 @@ class VectorTiler:
             "vector_layers": _vector_layers(summary, facts),
             "counts": {name: entry["features"] for name, entry in summary.layers.items()},
             "tiles": tiles,
-            "dropped": {
-                "smaller_than_a_pixel": small,
-                "collapsed": collapsed,
-                "thinned": thinned,
-                "over_budget": left_out,
-            },
+            "dropped": dropped,
+            "pixels": decided["pixels"],
             "heaviest_tile_nbytes": max(f["heaviest"] for f in facts),
         }
+        if self.key is not None:
+            called = {name: key_name(self.rules, name, self.key) for name in summary.layers}
+            metadata["promoteId"] = {
+                name: key for name, key in called.items() if key in summary.layers[name]["fields"]
+            }
         if self.attribution:
             metadata["attribution"] = self.attribution
         count = sum(tiles.values())
@@ -247,54 +250,55 @@ def _bands(summary: Summary, low: int, high: int) -> list[_Band]:
     return bands
 
 
-def _spool_whole(features: Spool, folder: Path, run: Run) -> None:
-    if Spool.is_finished(folder):
-        return
-    writer = SpoolWriter.create(folder, max(1 << 24, run.memory_nbytes // 8))
-    for _, batch in features.chunks(_CHUNK_ROWS):
-        writer.add(batch, np.zeros(len(batch), dtype=np.uint64))
-    writer.finish()
-
-
 def _spool_cells(
-    features: Spool, summary: Summary, bands: list[_Band], folder: Path, run: Run
+    features: Spool,
+    zooms: Mapping[str, tuple[int, int]],
+    summary: Summary,
+    bands: list[_Band],
+    folder: Path,
+    run: Run,
 ) -> None:
+    """Sort features into the cells of each band; without bands all lie under one key."""
     if Spool.is_finished(folder):
         return
     writer = SpoolWriter.create(folder, max(1 << 24, run.memory_nbytes // 8))
-    run.progress.begin("sort features", features.rows * len(bands))
-    thinned = dict.fromkeys((str(z) for b in bands[1:] for z in range(b.low, b.high + 1)), 0)
+    run.progress.begin("sort features", features.rows * max(1, len(bands)))
+    numbers = {entry["number"]: zooms[name] for name, entry in summary.layers.items()}
+    outlines = Outlines.load(features.folder)
+    chosen = select(outlines, numbers)
+    full = np.array([numbers[n][1] for n in range(len(numbers))])[outlines.records["layer"]]
+    start = 0
     for _, batch in features.chunks(_CHUNK_ROWS):
+        here = slice(start, start + len(batch))
+        start += len(batch)
+        for name, mask in ((SHOWN, chosen.shown[here]), (DUST, chosen.dust[here])):
+            batch = batch.with_column(name, pa.array(mask))
         for number, band in enumerate(bands):
-            shown = _shown(batch, summary, band) if number else np.ones(len(batch), dtype=bool)
-            if shown.any():
-                _add_band(writer, batch, np.flatnonzero(shown), number, band)
-            crowded = int((~shown & (batch.column(SIZE) == 0)).sum())
-            for zoom in range(band.low, band.high + 1) if crowded else ():
-                thinned[str(zoom)] += crowded
+            rows = np.flatnonzero(chosen.shown[here] & band.mask)
+            if len(rows):
+                _add_band(writer, batch, rows, number, band, full[here] == band.high)
             run.progress.advance(len(batch))
+        if not bands:
+            writer.add(batch, np.zeros(len(batch), dtype=np.uint64))
+            run.progress.advance(len(batch))
+    decided = {"dropped": chosen.dropped, "pixels": chosen.pixels}
     # Before the spool is finished, so that a resumed run finds the counts with it.
-    (folder / _THINNED).write_text(json.dumps(thinned), encoding="utf-8")
+    (folder / _DECIDED).write_text(json.dumps(decided), encoding="utf-8")
     writer.finish()
-
-
-def _shown(batch: FeatureBatch, summary: Summary, band: _Band) -> NDArray[np.bool_]:
-    size = batch.column(SIZE)
-    points = size == 0
-    # Points have no size to go by: an even share of them goes on where they crowd.
-    share = min(1.0, _OVERVIEW_FEATURES / summary.crowd[band.low])
-    shown: NDArray[np.bool_] = np.where(
-        points, spread(batch.ids) < share, size >= smallest_m(band.high)
-    )
-    return shown
 
 
 def _add_band(
-    writer: SpoolWriter, batch: FeatureBatch, rows: NDArray[np.int64], number: int, band: _Band
+    writer: SpoolWriter,
+    batch: FeatureBatch,
+    rows: NDArray[np.int64],
+    number: int,
+    band: _Band,
+    whole: NDArray[np.bool_],
 ) -> None:
     geometry = batch.geometry[rows]
-    if number:
-        geometry = simplified(geometry, band.high, coverage=False)
+    coarse = np.flatnonzero(~whole[rows])
+    if number and len(coarse):
+        geometry[coarse] = simplified(geometry[coarse], band.high, coverage=False)
     cuts = list(slices(geometry, band.low, rows=rows))
     if not cuts:
         return
@@ -308,14 +312,6 @@ def _add_band(
         batch.attributes.take(pa.array(index)),
     )
     writer.add(parts, np.repeat(cells, lengths) | np.uint64(number << _BAND_SHIFT))
-
-
-def _thinned(folder: Path) -> dict[str, int]:
-    path = folder / _THINNED
-    if not path.exists():  # coverages have no points
-        return {}
-    counts: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
-    return {zoom: count for zoom, count in counts.items() if count}
 
 
 def _vector_layers(summary: Summary, facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -341,26 +337,3 @@ def _sum(facts: list[dict[str, Any]], name: str) -> dict[str, int]:
         for zoom, amount in fact[name].items():
             totals[zoom] = totals.get(zoom, 0) + amount
     return dict(sorted(totals.items(), key=lambda item: int(item[0])))
-
-
-def _report(
-    run: Run,
-    small: dict[str, int],
-    collapsed: dict[str, int],
-    thinned: dict[str, int],
-    left_out: dict[str, int],
-    tile_nbytes: int,
-) -> None:
-    for counts, rule, what in (
-        (small, "smaller-than-a-pixel", "features smaller than a pixel are not drawn"),
-        (collapsed, "collapsed", "thin features have no area left and are not drawn"),
-        (thinned, "points-thinned", "where points crowd, an even share of them is drawn"),
-        (
-            left_out,
-            "tile-over-budget",
-            f"the smallest features of tiles over {tile_nbytes} bytes are not drawn",
-        ),
-    ):
-        for zoom, count in counts.items():
-            message = f"zoom {zoom}: {what}; they are present at full detail"
-            run.findings.add(rule, "info", message, count)

@@ -30,14 +30,21 @@ from tiling.formats.mvt_geometry import POINT, POLYGON, geometry_kinds
 from tiling.schemes import MERCATOR_MAX_LAT_DEG, WEB_MERCATOR_QUAD
 from tiling.tilers.base import Progress
 from tiling.tilers.extsort import Spool, SpoolWriter
-from tiling.tilers.simplify import WORLD_M, cells_of, of_dimension, smallest_m
+from tiling.tilers.label_points import label_points
+from tiling.tilers.layer_attributes import chosen_attributes, importance
+from tiling.tilers.layer_rules import LayerRules
+from tiling.tilers.simplify import WORLD_M, cells_of, of_dimension
+from tiling.tilers.vector_selection import Outlines
+from tiling.tilers.zoom_range import Measure, default_zooms
 
 MERCATOR_REF = SpatialRef.parse("EPSG:3857")
-# Columns beside the attributes. "\x00" cannot begin a field of any source format.
-SIZE, HOME_X, HOME_Y, LABEL_X, LABEL_Y, LAYER = (
-    f"\x00{name}" for name in ("size", "home_x", "home_y", "label_x", "label_y", "layer")
+# Columns beside the attributes. "\x00" cannot begin a field of any source format. The masks (bit z
+# for zoom z: is it drawn, is it drawn as a pixel) are added when features are sorted into cells.
+SIZE, HOME_X, HOME_Y, LABEL_X, LABEL_Y, RANK, LAYER, SHOWN, DUST = (
+    f"\x00{name}"
+    for name in ("size", "home_x", "home_y", "label_x", "label_y", "rank", "layer", "shown", "dust")
 )
-OWN_COLUMNS = (SIZE, HOME_X, HOME_Y, LABEL_X, LABEL_Y, LAYER)
+OWN_COLUMNS = (SIZE, HOME_X, HOME_Y, LABEL_X, LABEL_Y, RANK, LAYER)
 KEY_LEVEL = 16
 _SUMMARY = "summary.json"
 _QUANTILES = np.linspace(0.0, 1.0, 101)
@@ -52,10 +59,10 @@ class Summary:
         bounds: degrees: west, south, east, north.
         size_m: 101 quantiles of the features' sizes (see `SIZE`), Web Mercator metres.
         segment_m: 101 quantiles of the features' mean segment lengths, Web Mercator metres.
-        small: per zoom 0 .. 30 the lines and polygons smaller than a pixel.
         crowd, mass: per level 0 .. `KEY_LEVEL` the most features, and the most coordinates, that
             lie (by their centres) in one cell.
-        layers: per layer name the features and, per field, its type in ``vector_layers``.
+        layers: per layer name the features, per field its type in ``vector_layers``, and the
+            zooms that suit the layer (`zoom_range.default_zooms`).
         findings: JSON of what was dropped and repaired.
     """
 
@@ -66,7 +73,6 @@ class Summary:
     bounds: list[float] = field(default_factory=list)
     size_m: list[float] = field(default_factory=list)
     segment_m: list[float] = field(default_factory=list)
-    small: list[int] = field(default_factory=list)
     crowd: list[int] = field(default_factory=list)
     mass: list[int] = field(default_factory=list)
     layers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -85,6 +91,7 @@ def spool_features(
     id_column: str | None,
     run_nbytes: int,
     progress: Progress,
+    rules: LayerRules,
 ) -> tuple[Spool, Summary]:
     """Project, measure and spool every feature; a finished spool in `folder` is taken as it is.
 
@@ -95,14 +102,16 @@ def spool_features(
         id_column: an integer column that replaces the ordinals as feature ids.
         run_nbytes: memory of one sorted run.
         progress: counts features.
+        rules: what is declared of layers.
 
     Returns:
         a spool keyed by the Morton index of each feature's centre at level `KEY_LEVEL`, geometry
-        in Web Mercator metres; what was learnt.
+        in Web Mercator metres, with `Outlines` beside it; what was learnt.
 
     Raises:
         NothingToTile: there is no feature.
-        FieldInvalid: `id_column` is missing, no integer, null, negative or not unique.
+        FieldInvalid: `id_column` is missing, no integer, null, negative or not unique; a rule
+            names a field that cannot serve it.
         TilingError: the batches are not in longitude and latitude.
     """
     path = folder / _SUMMARY
@@ -110,7 +119,7 @@ def spool_features(
         return Spool(folder), Summary(**json.loads(path.read_text(encoding="utf-8")))
     path.unlink(missing_ok=True)
     writer = SpoolWriter.create(folder, run_nbytes)
-    pass_ = _Pass(layer, id_column)
+    pass_ = _Pass(layer, id_column, rules)
     progress.begin("measure features")
     for batch in batches:
         progress.advance(len(batch))
@@ -119,6 +128,7 @@ def spool_features(
             writer.add(ready, keys)
     summary = pass_.summary()
     spool = writer.finish()
+    pass_.outlines().save(folder)
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(asdict(summary), ensure_ascii=False), encoding="utf-8")
     partial.rename(path)
@@ -126,18 +136,19 @@ def spool_features(
 
 
 class _Pass:
-    def __init__(self, layer: str, id_column: str | None) -> None:
+    def __init__(self, layer: str, id_column: str | None, rules: LayerRules) -> None:
         self.layer = layer
         self.id_column = id_column
+        self.rules = rules
         self.total = Summary()
         self.findings = Findings()
-        self.sizes: list[NDArray[np.float64]] = []
+        self.records: list[NDArray[np.void]] = []
         self.segments: list[NDArray[np.float64]] = []
         self.boxes: list[NDArray[np.float64]] = []
-        self.keys: list[NDArray[np.uint64]] = []
         self.counts: list[NDArray[np.int64]] = []
         self.stated_ids: list[NDArray[np.int64]] = []  # of `id_column`, to see them unique
         self.fields: dict[str, None] = {}  # in the order of the schema
+        self.layers: dict[str, int] = {}  # numbers, in the order in which layers turned up
 
     def take(self, batch: FeatureBatch) -> tuple[FeatureBatch, NDArray[np.uint64]]:
         if not batch.ref.same_horizontal(TILE_REF):
@@ -156,12 +167,30 @@ class _Pass:
         )
         size[kinds == POINT] = 0.0
         table = self._attributes(batch, geometry, kinds, size)
-        self._measure(batch, geometry, kinds, size)
+        self._measure(batch, geometry, kinds)
         middle = (bounds[:, :2] + bounds[:, 2:]) / 2
         keys = morton2(*cells_of(middle[:, 0], middle[:, 1], KEY_LEVEL))
-        self.keys.append(keys)
-        self.counts.append(shapely.get_num_coordinates(geometry).astype(np.int64))
-        return FeatureBatch(MERCATOR_REF, self._ids(batch), geometry, table), keys
+        ids = self._ids(batch)
+        self.records.append(self._outlines(ids, keys, kinds, table))
+        return FeatureBatch(MERCATOR_REF, ids, geometry, table), keys
+
+    def _outlines(
+        self,
+        ids: NDArray[np.int64],
+        keys: NDArray[np.uint64],
+        kinds: NDArray[np.int64],
+        table: pa.Table,
+    ) -> NDArray[np.void]:
+        coded = table.column(LAYER).combine_chunks().dictionary_encode()
+        names = coded.dictionary.to_pylist()
+        numbers = np.array([self.layers.setdefault(n, len(self.layers)) for n in names], int)
+        place = np.stack([table.column(name).to_numpy() for name in (LABEL_X, LABEL_Y)])
+        size, rank = table.column(SIZE).to_numpy(), table.column(RANK).to_numpy()
+        layers = numbers[coded.indices.to_numpy()]
+        return Outlines.of(keys, ids, layers, kinds, size, place, rank)
+
+    def outlines(self) -> Outlines:
+        return Outlines.gathered(self.records)
 
     def _clean(self, batch: FeatureBatch) -> FeatureBatch:
         geometry = np.asarray(shapely.force_2d(batch.geometry), dtype=object)
@@ -241,11 +270,13 @@ class _Pass:
         size: NDArray[np.float64],
     ) -> pa.Table:
         source = batch.attributes
-        names = pa.array([self.layer] * len(batch), pa.large_string())
+        names = pa.chunked_array([pa.array([self.layer] * len(batch), pa.large_string())])
         if LAYER_COLUMN in source.column_names:
             stated = pc.cast(source.column(LAYER_COLUMN), pa.large_string())
             names = pc.coalesce(stated, pa.scalar(self.layer, pa.large_string()))
             source = source.drop_columns([LAYER_COLUMN])
+        rank = importance(source, names, self.rules)
+        source = chosen_attributes(source, names, self.rules)
         table, omitted = plain_attributes(source)
         for name in omitted:
             self.findings.add(
@@ -259,8 +290,8 @@ class _Pass:
         home = _first_points(geometry)
         label = home.copy()
         areas = np.flatnonzero(kinds == POLYGON)
-        label[areas] = shapely.get_coordinates(_label_points(geometry[areas]))
-        own = [size, home[:, 0], home[:, 1], label[:, 0], label[:, 1]]
+        label[areas] = label_points(geometry[areas])
+        own = [size, home[:, 0], home[:, 1], label[:, 0], label[:, 1], rank]
         for name, values in zip(OWN_COLUMNS, own, strict=False):
             table = table.append_column(name, pa.array(values))
         return table.append_column(LAYER, names)
@@ -294,17 +325,16 @@ class _Pass:
         batch: FeatureBatch,
         geometry: NDArray[np.object_],
         kinds: NDArray[np.int64],
-        size: NDArray[np.float64],
     ) -> None:
         counts = shapely.get_num_coordinates(geometry)
+        self.counts.append(counts.astype(np.int64))
         self.total.features += len(batch)
         self.total.coordinates += int(counts.sum())
         self.total.points += int((kinds == POINT).sum())
         self.total.polygons += int((kinds == POLYGON).sum())
-        self.sizes.append(size)
-        drawn = kinds != POINT
-        lengths = shapely.length(geometry[drawn])
-        self.segments.append(lengths / np.maximum(counts[drawn] - 1, 1))
+        lengths = shapely.length(geometry)
+        segments = np.where(kinds == POINT, np.nan, lengths / np.maximum(counts - 1, 1))
+        self.segments.append(segments)
         if len(batch):
             self.boxes.append(shapely.total_bounds(batch.geometry))
 
@@ -317,12 +347,22 @@ class _Pass:
         self._require_unique_ids()
         boxes = np.stack(self.boxes)
         total.bounds = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
-        total.size_m = _quantiles(self.sizes)
-        total.segment_m = _quantiles(self.segments)
-        sizes = np.concatenate(self.sizes)
-        drawn = np.sort(sizes[sizes > 0])
-        total.small = [int(np.searchsorted(drawn, smallest_m(z))) for z in range(31)]
-        total.crowd, total.mass = _crowding(np.concatenate(self.keys), np.concatenate(self.counts))
+        records, segments = np.concatenate(self.records), np.concatenate(self.segments)
+        counts = np.concatenate(self.counts)
+        total.size_m, total.segment_m = _quantiles(records["size"]), _quantiles(segments)
+        total.crowd, total.mass = _crowding(records["key"], counts)
+        for name, number in self.layers.items():
+            own = records["layer"] == number
+            total.layers[name]["number"] = number
+            total.layers[name]["zooms"] = default_zooms(
+                Measure(
+                    int(own.sum()),
+                    int((records["kind"][own] == POINT).sum()),
+                    _quantiles(records["size"][own]),
+                    _quantiles(segments[own]),
+                    _crowding(records["key"][own], counts[own])[0],
+                )
+            )
         for entry in total.layers.values():
             found = entry["fields"]
             # The order of the schema, not the one in which values turned up.
@@ -331,8 +371,8 @@ class _Pass:
         return total
 
 
-def _quantiles(parts: list[NDArray[np.float64]]) -> list[float]:
-    values = np.concatenate(parts)
+def _quantiles(values: NDArray[np.float64]) -> list[float]:
+    values = values[~np.isnan(values)]
     return [] if not len(values) else [float(v) for v in np.quantile(values, _QUANTILES)]
 
 
@@ -354,15 +394,6 @@ def _first_points(geometry: NDArray[np.object_]) -> NDArray[np.float64]:
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
     return np.asarray(coordinates[starts], dtype=np.float64)
-
-
-def _label_points(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
-    # A point well inside the largest part; the scan line of point_on_surface is chosen by GEOS
-    # so that it crosses the widest stretch at mid-height.
-    parts, owner = shapely.get_parts(polygons, return_index=True)
-    order = np.lexsort((shapely.area(parts), owner))
-    largest = order[np.flatnonzero(np.diff(owner[order], append=len(polygons)))]
-    return np.asarray(shapely.point_on_surface(parts[largest]), dtype=object)
 
 
 def _any_negative(column: pa.ChunkedArray) -> bool:

@@ -7,7 +7,7 @@ repairs the others, tile by tile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,22 +29,24 @@ from tiling.tilers.simplify import (
     cells_of,
     quantum_m,
     simplified,
-    smallest_m,
     tile_side_m,
 )
 from tiling.tilers.vector_cells import CellContent, cell_contents
 from tiling.tilers.vector_features import (
+    DUST,
     HOME_X,
     HOME_Y,
     LABEL_X,
     LABEL_Y,
     LAYER,
     OWN_COLUMNS,
+    RANK,
+    SHOWN,
     SIZE,
 )
+from tiling.tilers.vector_selection import pixels_at, spread
 
 LABEL_SUFFIX = "_label"
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: Fibonacci hashing
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class VectorUnit:
         key: the spool's key of this unit.
         zooms: first and last zoom that the unit makes.
         cell: level, x, y of the cell whose tiles it makes.
-        full_zoom: the zoom of full detail, where nothing is simplified or left out.
+        full_zooms: by layer, the zoom of full detail, where nothing is simplified or left out.
         coverage: the polygons share borders, and go on sharing them when simplified.
         labels: add a layer of label points for polygons.
         tile_nbytes: what a compressed tile may weigh below full detail.
@@ -66,18 +68,10 @@ class VectorUnit:
     key: int
     zooms: tuple[int, int]
     cell: tuple[int, int, int]
-    full_zoom: int
+    full_zooms: Mapping[str, int]
     coverage: bool
     labels: bool
     tile_nbytes: int
-
-
-def spread(ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return (N,) even numbers in 0 .. 1 without pattern: who stays when points are thinned."""
-    mixed = ids.astype(np.uint64) * _MIX
-    mixed ^= mixed >> np.uint64(29)
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    return (mixed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
 
 
 def build_unit(unit: VectorUnit) -> UnitResult:
@@ -99,7 +93,11 @@ class _Work:
         layers = batch.attributes.column(LAYER).combine_chunks().dictionary_encode()
         self.layer_names: list[str] = layers.dictionary.to_pylist()
         self.layer_codes = layers.indices.to_numpy()
-        own = batch.attributes.drop_columns(list(OWN_COLUMNS))
+        full = [unit.full_zooms[name] for name in self.layer_names]
+        self.full_zoom = np.array(full, dtype=np.int64)[self.layer_codes]
+        self.shown, self.dust = batch.column(SHOWN), batch.column(DUST)
+        self.rank = batch.column(RANK)
+        own = batch.attributes.drop_columns([*OWN_COLUMNS, SHOWN, DUST])
         self.attributes = code_attributes(own, len(self.ids))
         self.facts: dict[str, Any] = {
             "tiles": {},
@@ -114,19 +112,21 @@ class _Work:
     def tiles(self) -> Iterator[Tile]:
         level, x, y = self.unit.cell
         for zoom in range(self.unit.zooms[0], self.unit.zooms[1] + 1):
-            full = zoom == self.unit.full_zoom
-            rows = np.arange(len(self.ids))
-            if not full:
-                rows = np.flatnonzero((self.size == 0) | (self.size >= smallest_m(zoom)))
+            bit = np.uint32(1 << zoom)
+            rows = np.flatnonzero(self.shown & bit)
             geometry = self.geometry[rows]
-            if not full and len(rows):
-                geometry = simplified(geometry, zoom, self.unit.coverage)
+            coarse = np.flatnonzero(self.full_zoom[rows] != zoom)
+            if len(coarse):
+                geometry[coarse] = simplified(geometry[coarse], zoom, self.unit.coverage)
+            dust = np.flatnonzero(self.dust[rows] & bit)
+            geometry[dust] = pixels_at(self.label[:, rows[dust]], zoom)
             home = np.stack(cells_of(self.home[0], self.home[1], zoom))
             label = np.stack(cells_of(self.label[0], self.label[1], zoom))
             for cut in cell_contents(geometry, zoom, level, (x, y), rows):
                 at_home = (home[:, cut.rows] == [[cut.x], [cut.y]]).all(axis=0)
                 labelled = (label[:, cut.rows] == [[cut.x], [cut.y]]).all(axis=0)
-                data = self._tile(zoom, full, cut, at_home, labelled)
+                labelled &= (self.dust[cut.rows] & bit) == 0
+                data = self._tile(zoom, cut, at_home, labelled)
                 if data is not None:
                     self._count("tiles", zoom, 1)
                     yield Tile(f"{zoom}/{cut.x}/{cut.y}.mvt", data, "gzip")
@@ -134,13 +134,15 @@ class _Work:
     def _tile(
         self,
         zoom: int,
-        full: bool,
         cut: CellContent,
         at_home: NDArray[np.bool_],
         labelled: NDArray[np.bool_],
     ) -> bytes | None:
-        lost = np.flatnonzero((cut.commands.lengths == 0) & at_home)
-        if full and len(lost):
+        full = self.full_zoom[cut.rows] == zoom
+        gone = (cut.commands.lengths == 0) & at_home
+        self._count("collapsed", zoom, int((gone & ~full).sum()))
+        lost = np.flatnonzero(gone & full)
+        if len(lost):
             smallest, _ = encode_geometry(self._smallest(cut, lost, zoom))
             # Behind the others, then put in the places of those that have no bytes.
             every = RaggedBytes.below([cut.commands, smallest])
@@ -156,16 +158,13 @@ class _Work:
                     tuple(self.ids[cut.rows[lost]][:10].tolist()),
                 )
             )
-        elif not full:
-            self._count("collapsed", zoom, len(lost))
         present = np.flatnonzero(cut.commands.lengths > 0)
         if not len(present):
             return None
         packed = compress(self._encode(zoom, cut, labelled, present))
-        if len(packed) > self.unit.tile_nbytes and not full:
+        if len(packed) > self.unit.tile_nbytes and not full.all():
             packed = self._lighter(zoom, cut, labelled, present, packed)
-        if full:
-            self.facts["complete"] += int(at_home[present].sum())
+        self.facts["complete"] += int((at_home & full)[present].sum())
         self.facts["heaviest"] = max(self.facts["heaviest"], len(packed))
         return packed
 
@@ -177,12 +176,15 @@ class _Work:
         present: NDArray[np.int64],
         packed: bytes,
     ) -> bytes:
-        # The largest first; points, which have no size, by an even scatter of their ids.
+        # What is at full detail stays. Then the most important, the largest; points, which have
+        # no size, by an even scatter of their ids.
         rows = cut.rows[present]
-        order = present[np.lexsort((spread(self.ids[rows]), -self.size[rows]))]
-        kept = len(order)
-        while len(packed) > self.unit.tile_nbytes and kept > 1:
-            kept = max(1, min(kept - 1, int(0.95 * kept * self.unit.tile_nbytes / len(packed))))
+        full = self.full_zoom[rows] == zoom
+        by = (spread(self.ids[rows]), -self.size[rows], -self.rank[rows], ~full)
+        order = present[np.lexsort(by)]
+        kept, least = len(order), max(1, int(full.sum()))
+        while len(packed) > self.unit.tile_nbytes and kept > least:
+            kept = max(least, min(kept - 1, int(0.95 * kept * self.unit.tile_nbytes / len(packed))))
             packed = compress(self._encode(zoom, cut, labelled, np.sort(order[:kept])))
         self._count("left_out", zoom, len(order) - kept)
         return packed

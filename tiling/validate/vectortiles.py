@@ -1,7 +1,8 @@
 """The laws of finished vector tiles.
 
 Rings are wound and closed as MVT 2.1 asks, coordinates stay within the buffer, every feature seen
-anywhere is present at the highest zoom, and the metadata declares just what the tiles hold.
+anywhere is present at the highest zoom of its layer, and the metadata declares just what the tiles
+hold.
 """
 
 from __future__ import annotations
@@ -191,13 +192,14 @@ class _Check:
         """Check what concerns all tiles together; see `check_vector_tiles`."""
         present: dict[str, int] = {}
         for name, zooms in self.ids.items():
-            full = _distinct(zooms.get(self.top, []))
+            top = self._top(name)
+            full = _distinct(zooms.get(top, []))
             everywhere = _distinct([ids for parts in zooms.values() for ids in parts])
             missing = np.setdiff1d(everywhere, full)
             self.findings.add(
                 "feature-missing",
                 "error",
-                f"features of layer {name!r} are absent at zoom {self.top}",
+                f"features of layer {name!r} are absent at zoom {top}",
                 len(missing),
                 missing[:10].tolist(),
             )
@@ -208,12 +210,17 @@ class _Check:
                 self.findings.add(
                     "feature-count",
                     "error",
-                    f"layer {name!r} should hold {count} features, zoom {self.top} has "
+                    f"layer {name!r} should hold {count} features, zoom {self._top(name)} has "
                     f"{features.get(name, 0)}",
                 )
         self._declared()
         facts = {"features": sum(features.values()), "layers": features, "tiles": self.count}
         return list(self.findings), facts
+
+    def _top(self, name: str) -> int:
+        # A layer may end before the tileset does.
+        declared = self.declared.get(name)
+        return self.top if declared is None else int(declared["maxzoom"])
 
     def _is_label(self, name: str) -> bool:
         base = name.removesuffix(_LABEL_SUFFIX)
