@@ -64,17 +64,14 @@ def cells_of(
     return np.clip(column, 0, last), np.clip(row, 0, last)
 
 
-def simplified(geometry: Geometries, zoom: int, coverage: bool) -> Geometries:
+def simplified(geometry: Geometries, zoom: int) -> Geometries:
     """Leave out vertices that no pixel of `zoom` shows.
 
     Args:
         geometry: (N,) Web Mercator metres.
         zoom: the zoom they are meant for.
-        coverage: the polygons are a valid coverage: shared borders stay shared.
     """
     tolerance = TOLERANCE_QUANTA * quantum_m(zoom)
-    if coverage:
-        return np.asarray(shapely.coverage_simplify(geometry, tolerance), dtype=object)
     # A box or a single segment has nothing to spare.
     detailed = np.flatnonzero(shapely.get_num_coordinates(geometry) > _FEWEST_POINTS)
     result = geometry.copy()

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import shapely
 from numpy.typing import NDArray
 
 from tiling.batches import FeatureBatch
@@ -27,6 +26,7 @@ from tiling.tilers.base import Requirements, Run, TilesetInfo
 from tiling.tilers.extsort import Spool, SpoolWriter
 from tiling.tilers.layer_rules import LayerRules, key_name
 from tiling.tilers.pipeline import build_units
+from tiling.tilers.shared_borders import check_coverage, spool_borders
 from tiling.tilers.simplify import simplified, slices
 from tiling.tilers.vector_drops import report_drops
 from tiling.tilers.vector_features import (
@@ -128,6 +128,7 @@ class VectorTiler:
         cells = run.scratch / _CELLS
         if self._shares_borders(features, summary, run):
             _spool_cells(features, zooms, summary, [], cells, run)
+            spool_borders(cells, range(low, high), run)
             units = list(self._coverage_units(cells, summary, low, high, full))
         else:
             bands = _bands(summary, low, high)
@@ -137,7 +138,7 @@ class VectorTiler:
         return self._info(summary, facts, low, high, run)
 
     def _shares_borders(self, features: Spool, summary: Summary, run: Run) -> bool:
-        if not self.coverage or summary.polygons != summary.features:
+        if not self.coverage or not summary.polygons:
             return False
         if summary.coordinates > COVERAGE_COORDINATES:
             run.findings.add(
@@ -148,18 +149,7 @@ class VectorTiler:
                 summary.features,
             )
             return False
-        _, batch = features.gather(0, 1 << 64)
-        if not shapely.coverage_is_valid(batch.geometry):
-            faulty = ~shapely.is_empty(shapely.coverage_invalid_edges(batch.geometry))
-            run.findings.add(
-                "coverage-broken",
-                "warning",
-                "polygons overlap or their shared borders differ; each is simplified alone, "
-                "within a tile unit",
-                int(faulty.sum()),
-                sorted(batch.ids[faulty].tolist()),
-            )
-            return False
+        check_coverage(features.gather(0, 1 << 64)[1], run.findings)
         return True
 
     def _cell_units(
@@ -298,7 +288,7 @@ def _add_band(
     geometry = batch.geometry[rows]
     coarse = np.flatnonzero(~whole[rows])
     if number and len(coarse):
-        geometry[coarse] = simplified(geometry[coarse], band.high, coverage=False)
+        geometry[coarse] = simplified(geometry[coarse], band.high)
     cuts = list(slices(geometry, band.low, rows=rows))
     if not cuts:
         return

@@ -24,6 +24,7 @@ from tiling.formats.mvt_layer import code_attributes, message, write_layer
 from tiling.formats.ragged import RaggedBytes
 from tiling.tilers.extsort import Spool
 from tiling.tilers.pipeline import Tile, UnitResult, compress
+from tiling.tilers.shared_borders import read_borders
 from tiling.tilers.simplify import (
     WORLD_M,
     cells_of,
@@ -114,10 +115,7 @@ class _Work:
         for zoom in range(self.unit.zooms[0], self.unit.zooms[1] + 1):
             bit = np.uint32(1 << zoom)
             rows = np.flatnonzero(self.shown & bit)
-            geometry = self.geometry[rows]
-            coarse = np.flatnonzero(self.full_zoom[rows] != zoom)
-            if len(coarse):
-                geometry[coarse] = simplified(geometry[coarse], zoom, self.unit.coverage)
+            geometry = self._simplified(rows, zoom)
             dust = np.flatnonzero(self.dust[rows] & bit)
             geometry[dust] = pixels_at(self.label[:, rows[dust]], zoom)
             home = np.stack(cells_of(self.home[0], self.home[1], zoom))
@@ -130,6 +128,19 @@ class _Work:
                 if data is not None:
                     self._count("tiles", zoom, 1)
                     yield Tile(f"{zoom}/{cut.x}/{cut.y}.mvt", data, "gzip")
+
+    def _simplified(self, rows: NDArray[np.int64], zoom: int) -> NDArray[np.object_]:
+        geometry = self.geometry[rows]
+        coarse = self.full_zoom[rows] != zoom
+        if self.unit.coverage and zoom < max(self.unit.full_zooms.values()):
+            together = read_borders(self.unit.folder, zoom, rows)
+            shared = ~shapely.is_missing(together)
+            geometry[shared] = together[shared]
+            coarse &= ~shared
+        alone = np.flatnonzero(coarse)
+        if len(alone):
+            geometry[alone] = simplified(geometry[alone], zoom)
+        return geometry
 
     def _tile(
         self,
