@@ -126,8 +126,8 @@ def test_a_terrain_model_becomes_terrain_on_its_own_datum(
         SpatialRef.parse("EPSG:4547+5737"), TILE_REF, [WEST + 90], [SOUTH + 23.6], [67.5]
     )[2]
     assert top is not None and top[0] < 60  # the ellipsoid is above the sea here
-    # Terrain declares whole metres around what it holds.
-    assert shown["versions"][0]["bbox"][5] == pytest.approx(top[0], abs=3)
+    # Terrain declares whole metres around what it holds, with room for sheets a little higher.
+    assert top[0] <= shown["versions"][0]["bbox"][5] < 67
 
 
 @pytest.mark.parametrize(
