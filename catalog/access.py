@@ -27,14 +27,14 @@ class AccessFilter:
     ids: frozenset[str] = frozenset()
     collections: frozenset[str] = frozenset()
 
-    def condition(self) -> sa.ColumnElement[bool]:
-        """Return the condition on the table ``items``."""
+    def condition(self, table: sa.FromClause = items) -> sa.ColumnElement[bool]:
+        """Return the condition on ``items``, or on ``published``."""
         if self.everything:
             return sa.true()
         # Sorted, so that equal filters give equal statements and share the compiled form.
         return sa.or_(
-            items.c.id.in_(sorted(self.ids)),
-            items.c.collection.in_(sorted(self.collections)),
+            table.c.id.in_(sorted(self.ids)),
+            table.c.collection.in_(sorted(self.collections)),
         )
 
 

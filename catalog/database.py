@@ -12,12 +12,14 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import sqlalchemy as sa
 
-from catalog import events, migrations, search
+from catalog import events, migrations, published, search
 from catalog.access import EVERYTHING, AccessFilter
 from catalog.engine import migrating, open_engine, reading, sqlite_path, writing
+from catalog.queryables import QUERYABLES, schema_of, stated
 from catalog.records import (
     Change,
     Collection,
@@ -27,11 +29,10 @@ from catalog.records import (
     Role,
     StoreRef,
     Version,
-    data_interval,
     utc_now,
 )
 from catalog.schema import collections, items, numbers, stores, versions
-from catalog.search import SearchPage, SearchQuery
+from catalog.search import Extent, SearchPage, SearchQuery
 from tiling.bounds import Region
 from tiling.errors import CatalogError, Conflict, NotFound, RecordInvalid
 
@@ -44,6 +45,7 @@ class Catalog:
     def __init__(self, engine: sa.Engine, clock: Callable[[], datetime]) -> None:
         self._engine = engine
         self._clock = clock
+        self._extents: tuple[int, AccessFilter, dict[str, Extent]] | None = None
 
     @classmethod
     def open(cls, url: str | Path, *, clock: Callable[[], datetime] = utc_now) -> Catalog:
@@ -154,6 +156,7 @@ class Catalog:
             connection.execute(
                 items.update().where(items.c.id == item.id).values(current=number, updated=now)
             )
+            published.show(connection, _item(connection, item.id), made)
             detail = events.publish_detail(item, version)
             events.append(connection, now, "publish", item.id, number, detail)
         return made
@@ -170,7 +173,11 @@ class Catalog:
             _item(connection, item.id)
             self._upsert(connection, item, now)
             events.append(connection, now, "update", item.id, None, {"item": item.metadata()})
-            return _item(connection, item.id)
+            after = _item(connection, item.id)
+            if after.current is not None:
+                shown = _version(connection, item.id, after.current)
+                published.show(connection, after, shown)
+            return after
 
     def rollback(self, item_id: str, number: int) -> Version:
         """Make an earlier (or later) version current; the versions themselves stay.
@@ -185,6 +192,7 @@ class Catalog:
             connection.execute(
                 items.update().where(items.c.id == item_id).values(current=number, updated=now)
             )
+            published.show(connection, _item(connection, item_id), chosen)
             events.append(connection, now, "rollback", item_id, number, {"from": before})
         return chosen
 
@@ -200,9 +208,10 @@ class Catalog:
         now = self._now()
         with writing(self._engine) as connection:
             _item(connection, item_id)
-            theirs = _stores(connection, stores.c.item_id == item_id)
+            theirs = _stores(connection, versions.c.item_id == item_id)
             ended = [number for _, number in theirs]
             mine = {store.path: store for group in theirs.values() for store in group}
+            published.hide(connection, item_id)
             for table in (stores, versions):
                 connection.execute(table.delete().where(table.c.item_id == item_id))
             connection.execute(items.delete().where(items.c.id == item_id))
@@ -222,13 +231,7 @@ class Catalog:
         )
         if known is None:
             raise NotFound(f"asset {item.id}: there is no collection {item.collection!r}")
-        span = data_interval(item.properties)
-        row = item.metadata() | {
-            "words": search.words_of(item),
-            "data_start": None if span is None else span[0],
-            "data_end": None if span is None else span[1],
-            "updated": now,
-        }
+        row = item.metadata() | {"updated": now}
         kind = connection.scalar(sa.select(items.c.kind).where(items.c.id == item.id))
         if kind is None:
             connection.execute(items.insert().values(row | {"created": now}))
@@ -292,30 +295,25 @@ class Catalog:
         Raises:
             QueryInvalid: the token is not one of this catalogue.
         """
-        current = sa.and_(versions.c.item_id == items.c.id, versions.c.number == items.c.current)
-        joined = items.join(versions, current)
-        where = sa.and_(access.condition(), *search.conditions(query))
-        count = sa.select(sa.func.count()).select_from(joined).where(where)
-        page = (
-            sa.select(*_ITEM_COLUMNS)
-            .select_from(joined)
-            .where(where)
-            .order_by(items.c.id)
-            .limit(query.limit + 1)
-        )
-        if query.token is not None:
-            page = page.where(items.c.id > search.id_of_token(query.token))
         with reading(self._engine) as connection:
-            matched = connection.scalar(count) or 0
-            found = [Item(*row) for row in connection.execute(page)]
-            shown = found[: query.limit]
-            by_id = _current_versions(connection, [item.id for item in shown])
-        more = len(found) > len(shown)
-        return SearchPage(
-            [(item, by_id[item.id]) for item in shown],
-            search.token_after(shown[-1].id) if more else None,
-            matched,
-        )
+            ids, after, matched = search.page(connection, query, access)
+            by_id = _current(connection, ids)
+        return SearchPage([by_id[item_id] for item_id in ids], after, matched)
+
+    def extents(self, access: AccessFilter = EVERYTHING) -> dict[str, Extent]:
+        """Return where and when the published assets lie, by collection."""
+        with reading(self._engine) as connection:
+            # Every page of the collections asks, and only a change can change the answer.
+            known, sequence = self._extents, events.last(connection)
+            if known is None or known[:2] != (sequence, access):
+                known = self._extents = sequence, access, search.extents(connection, access)
+            return known[2]
+
+    def queryables(self, collection: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return what filters can ask for: names with the JSON Schema of their values."""
+        kept = {name: schema_of(name, operand) for name, operand in QUERYABLES.items()}
+        with reading(self._engine) as connection:
+            return kept | stated(connection, collection)
 
     def current_stores(
         self, role: Role, access: AccessFilter = EVERYTHING, item_id: str | None = None
@@ -373,8 +371,7 @@ def _versions(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[
     ).all()
     if not rows:
         return []
-    keys = sa.select(versions.c.item_id, versions.c.number).where(where)
-    theirs = _stores(connection, sa.tuple_(stores.c.item_id, stores.c.number).in_(keys))
+    theirs = _stores(connection, where)
     return [
         Version(
             row.item_id,
@@ -391,10 +388,14 @@ def _versions(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[
     ]
 
 
-def _current_versions(connection: sa.Connection, ids: list[str]) -> dict[str, Version]:
-    chosen = sa.select(items.c.id, items.c.current).where(items.c.id.in_(ids))
-    where = sa.tuple_(versions.c.item_id, versions.c.number).in_(chosen)
-    return {version.item_id: version for version in _versions(connection, where)}
+def _current(connection: sa.Connection, ids: list[str]) -> dict[str, tuple[Item, Version]]:
+    """Return assets with their current versions."""
+    rows = connection.execute(sa.select(*_ITEM_COLUMNS).where(items.c.id.in_(ids)))
+    found = {row.id: Item(*row) for row in rows}
+    # Said so that SQLite uses its indices; for pairs in a list it reads the whole table.
+    current = sa.select(items.c.current).where(items.c.id == versions.c.item_id).scalar_subquery()
+    where = sa.and_(versions.c.item_id.in_(ids), versions.c.number == current)
+    return {v.item_id: (found[v.item_id], v) for v in _versions(connection, where)}
 
 
 def _stores(
@@ -402,7 +403,13 @@ def _stores(
 ) -> dict[tuple[str, int], list[StoreRef]]:
     columns = [stores.c[name] for name in StoreRef.__dataclass_fields__]
     order = (stores.c.item_id, stores.c.number, stores.c.position)
-    query = sa.select(stores.c.item_id, stores.c.number, *columns).where(where).order_by(*order)
+    same = sa.and_(versions.c.item_id == stores.c.item_id, versions.c.number == stores.c.number)
+    query = (
+        sa.select(stores.c.item_id, stores.c.number, *columns)
+        .select_from(versions.join(stores, same))
+        .where(where)
+        .order_by(*order)
+    )
     found: dict[tuple[str, int], list[StoreRef]] = {}
     for item_id, number, *fields in connection.execute(query):
         found.setdefault((item_id, number), []).append(StoreRef(*fields))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
+from catalog.cql2.operands import fold_accents, fold_case
+from catalog.cql2.places import relates
 from tiling.errors import CatalogError, ConfigError, Conflict
 
 BUSY_SECONDS = 60
+
+# What filters need and SQLite does not have.
+FUNCTIONS: tuple[tuple[str, int, Callable[..., Any]], ...] = (
+    ("cim_casei", 1, fold_case),
+    ("cim_accenti", 1, fold_accents),
+    ("cim_spatial", 6, relates),
+)
 
 
 def sqlite_path(url: str | Path) -> Path:
@@ -49,8 +58,16 @@ def open_engine(path: Path) -> sa.Engine:
 def _connected(connection: sqlite3.Connection, _record: object) -> None:
     # We say BEGIN ourselves: the driver's own idea of transactions leaves out DDL and reads.
     connection.isolation_level = None
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        # As SQL has it; SQLite's own LIKE takes "a" for "A", though not "ä" for "Ä".
+        "case_sensitive_like = ON",
+    ):
         connection.execute(f"PRAGMA {pragma}").close()
+    for name, arguments, function in FUNCTIONS:
+        connection.create_function(name, arguments, function, deterministic=True)
 
 
 def _begun(connection: sa.Connection) -> None:

@@ -50,8 +50,11 @@ def _check_id(value: str, what: str) -> None:
         )
 
 
+_UNKEPT = re.compile("[\0\ud800-\udfff]")
+
+
 def _check_text(value: str, what: str) -> None:
-    if "\0" in value or any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+    if _UNKEPT.search(value):
         raise RecordInvalid(f"{what} holds characters that no database keeps: {value[:80]!r}")
 
 

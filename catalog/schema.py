@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision this code reads and writes; equals the newest file in ``migrations/versions``."""
 
 
@@ -63,10 +63,6 @@ items = sa.Table(
     sa.Column("created", Instant, nullable=False),
     sa.Column("updated", Instant, nullable=False),
     sa.Column("current", sa.Integer),
-    # Derived from the columns above when they are written, so that SQL can search them.
-    sa.Column("words", sa.String, nullable=False),
-    sa.Column("data_start", Instant),
-    sa.Column("data_end", Instant),
     sa.Index("items_by_collection", "collection"),
 )
 
@@ -109,6 +105,47 @@ numbers = sa.Table(
     metadata,
     sa.Column("item_id", sa.String, primary_key=True),
     sa.Column("last", sa.Integer, nullable=False),
+)
+
+# An asset as searches see it, in its current version: written anew by `catalog.published` with
+# whatever changes it, so that a search reads one row of one table.
+published = sa.Table(
+    "published",
+    metadata,
+    # The key of the row in the R*Tree `published_boxes`, which knows numbers only.
+    sa.Column("row", sa.Integer, primary_key=True),
+    sa.Column("id", sa.String, sa.ForeignKey("items.id"), nullable=False, unique=True),
+    sa.Column("collection", sa.String, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("title", sa.String, nullable=False),
+    sa.Column("description", sa.String, nullable=False),
+    sa.Column("created", Instant, nullable=False),
+    sa.Column("updated", Instant, nullable=False),
+    # As the STAC item shows them: a moment, or a first and a last.
+    sa.Column("datetime", Instant),
+    sa.Column("start_datetime", Instant),
+    sa.Column("end_datetime", Instant),
+    # The same in every case.
+    sa.Column("first", Instant, nullable=False),
+    sa.Column("last", Instant, nullable=False),
+    sa.Column("west", sa.Float, nullable=False),
+    sa.Column("south", sa.Float, nullable=False),
+    sa.Column("east", sa.Float, nullable=False),
+    sa.Column("north", sa.Float, nullable=False),
+    sa.Column("min_height_m", sa.Float, nullable=False),
+    sa.Column("max_height_m", sa.Float, nullable=False),
+    sa.Column("words", sa.String, nullable=False),
+    sa.Column("properties", sa.JSON, nullable=False),
+    sa.Index("published_by_collection", "collection", "id"),
+    sa.Index("published_by_update", "updated", "id"),
+)
+
+# An R*Tree of SQLite: 32-bit boxes around those of `published`, with days since 1970 as the third
+# dimension. A table to SQLAlchemy's queries only; the migration makes it.
+published_boxes = sa.table(
+    "published_boxes",
+    *(sa.column(n) for n in ("row", "west", "east", "south", "north", "first_day", "last_day")),
 )
 
 changes = sa.Table(

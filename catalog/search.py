@@ -1,13 +1,12 @@
 """Search: which published assets lie where, from when, under which words; page by page.
 
-Pages follow the asset's id (keyset paging): whatever is published meanwhile, no asset that stays
-is skipped or repeated. Only assets with a current version are found.
+Only assets with a current version are found. Where a search says a place or a time, an R*Tree is
+asked for candidates first; few of them are looked at one by one, and counted. Where there are many,
+the table is read in its order until the page is full.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 from collections.abc import Collection as Container
 from dataclasses import dataclass
@@ -15,8 +14,15 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from catalog.access import AccessFilter
+from catalog.cql2.places import extent_of
+from catalog.cql2.tree import Tree
+from catalog.paging import Order, SortKey, token_of
+from catalog.published import days
+from catalog.queryables import COMPILER
 from catalog.records import Item, Version, parse_time
-from catalog.schema import items, versions
+from catalog.schema import published, published_boxes
+from tiling.bounds import Region
 from tiling.errors import QueryInvalid, RecordInvalid
 
 MAX_LIMIT = 10_000
@@ -35,6 +41,8 @@ class SearchQuery:
         interval: first and last moment, inclusive, None for an open end.
         ids, collections, kinds: one of these; None for any.
         text: words that all occur in id, title, description or properties, in any case.
+        filter: a CQL2 filter, see `catalog.cql2`.
+        sort: by what, before the id.
         limit: assets per page, 1 to 10,000.
         token: where the page begins: `SearchPage.next` of the page before.
     """
@@ -45,6 +53,8 @@ class SearchQuery:
     collections: Container[str] | None = None
     kinds: Container[str] | None = None
     text: str = ""
+    filter: Tree | None = None
+    sort: tuple[SortKey, ...] = ()
     limit: int = 100
     token: str | None = None
 
@@ -68,14 +78,62 @@ class SearchPage:
     """One page of a search.
 
     Attributes:
-        items: assets with their current versions, by id.
+        items: assets with their current versions, in the order asked for.
         next: token of the page after this one, None on the last.
-        matched: number of assets on all pages.
+        matched: number of assets on all pages; None where counting would be most of the work.
     """
 
     items: list[tuple[Item, Version]]
     next: str | None
-    matched: int
+    matched: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where and when the published assets of a collection lie.
+
+    Attributes:
+        count: of assets.
+        bounds: of all of them.
+        first, last: the first and the last moment of their data.
+    """
+
+    count: int
+    bounds: Region
+    first: datetime
+    last: datetime
+
+    def touches(self, bbox: tuple[float, ...] | None, interval: Interval | None) -> bool:
+        """Say whether it has a place in common with a bbox, and a moment with an interval."""
+        if bbox is not None:
+            west, south, low, east, north, high = _six(bbox)
+            b = self.bounds
+            spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+            if not any(b.west <= e and b.east >= w for w, e in spans):
+                return False
+            if b.north < south or b.south > north or b.max_height_m < low or b.min_height_m > high:
+                return False
+        first, last = interval or (None, None)
+        if first is not None and self.last < first:
+            return False
+        return last is None or self.first <= last
+
+
+def extents(connection: sa.Connection, access: AccessFilter) -> dict[str, Extent]:
+    """Return the extents of the collections that have published assets, by id."""
+    p = published.c
+    query = sa.select(
+        p.collection,
+        sa.func.count(),
+        *(sa.func.min(p[n]) for n in ("west", "south")),
+        *(sa.func.max(p[n]) for n in ("east", "north")),
+        sa.func.min(p.min_height_m),
+        sa.func.max(p.max_height_m),
+        sa.func.min(p.first),
+        sa.func.max(p.last),
+    )
+    rows = connection.execute(query.where(access.condition(published)).group_by(p.collection))
+    return {row[0]: Extent(row[1], Region(*row[2:8]), *row[8:]) for row in rows}
 
 
 def _check_bbox(bbox: tuple[float, ...]) -> None:
@@ -131,20 +189,13 @@ def parse_bbox(text: str) -> tuple[float, ...]:
     return values
 
 
-def words_of(item: Item) -> str:
-    """Return the text in which the words of a search are looked up, case folded."""
-    parts = [item.id, item.title, item.description]
-    parts.extend(str(value) for value in item.properties.values())
-    return "\n".join(parts).casefold()
-
-
 def conditions(query: SearchQuery) -> list[sa.ColumnElement[bool]]:
-    """Return what must hold of ``items`` joined with their current ``versions``, page aside."""
+    """Return what must hold of rows of ``published``, page aside."""
     found: list[sa.ColumnElement[bool]] = []
     for column, wanted in (
-        (items.c.id, query.ids),
-        (items.c.collection, query.collections),
-        (items.c.kind, query.kinds),
+        (published.c.id, query.ids),
+        (published.c.collection, query.collections),
+        (published.c.kind, query.kinds),
     ):
         if wanted is not None:
             found.append(column.in_(sorted(wanted)))
@@ -153,39 +204,107 @@ def conditions(query: SearchQuery) -> list[sa.ColumnElement[bool]]:
     if query.interval is not None:
         first, last = query.interval
         if first is not None:
-            found.append(sa.func.coalesce(items.c.data_end, versions.c.created) >= first)
+            found.append(published.c.last >= first)
         if last is not None:
-            found.append(sa.func.coalesce(items.c.data_start, versions.c.created) <= last)
+            found.append(published.c.first <= last)
     # Substrings, not tokens: Chinese has no spaces, and two characters make a word.
     for word in query.text.casefold().split():
-        found.append(items.c.words.contains(word, autoescape=True))
+        found.append(published.c.words.contains(word, autoescape=True))
+    if query.filter is not None:
+        found.append(COMPILER.condition(query.filter))
     return found
 
 
 def _overlaps(bbox: tuple[float, ...]) -> sa.ColumnElement[bool]:
     west, south, low, east, north, high = _six(bbox)
-    v = versions.c
-    after_west, before_east = v.east >= west, v.west <= east
+    p = published.c
+    after_west, before_east = p.east >= west, p.west <= east
     across = sa.or_ if west > east else sa.and_
-    parts = [across(after_west, before_east), v.north >= south, v.south <= north]
+    parts = [across(after_west, before_east), p.north >= south, p.south <= north]
     if not (math.isinf(low) or math.isinf(high)):
-        parts += [v.max_height_m >= low, v.min_height_m <= high]
+        parts += [p.max_height_m >= low, p.min_height_m <= high]
     return sa.and_(*parts)
 
 
-def token_after(item_id: str) -> str:
-    """Return the token of the page that begins after an asset."""
-    return base64.urlsafe_b64encode(item_id.encode()).decode().rstrip("=")
+def nearby(query: SearchQuery) -> list[sa.ColumnElement[bool]]:
+    """Return what the R*Tree can say: every match is among its rows, others may be."""
+    found: list[sa.ColumnElement[bool]] = []
+    b = published_boxes.c
+    boxes = [] if query.bbox is None else [_flat(query.bbox)]
+    if (extent := extent_of(query.filter)) is not None:
+        boxes.append(extent)
+    for west, south, east, north in boxes:
+        if west <= east:
+            found += [b.west <= east, b.east >= west]
+        found += [b.south <= north, b.north >= south]
+    if query.interval is not None:
+        first, last = query.interval
+        if first is not None:
+            found.append(b.last_day >= days(first))
+        if last is not None:
+            found.append(b.first_day <= days(last))
+    return found
 
 
-def id_of_token(token: str) -> str:
-    """Return the asset id in a token.
+def _flat(bbox: tuple[float, ...]) -> tuple[float, float, float, float]:
+    west, south, _, east, north, _ = _six(bbox)
+    return west, south, east, north
+
+
+# Up to here candidates are looked at one by one, which takes microseconds for each.
+_FEW = 2_000
+
+
+def page(
+    connection: sa.Connection, query: SearchQuery, access: AccessFilter
+) -> tuple[list[str], str | None, int | None]:
+    """Return the ids of one page, the token of the next, and how many match on all pages.
 
     Raises:
-        QueryInvalid: not a token of ours.
+        QueryInvalid: a filter or a token that means nothing.
     """
-    try:
-        padded = token.encode("ascii") + b"=" * (-len(token) % 4)
-        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-    except (UnicodeError, binascii.Error) as error:
-        raise QueryInvalid(f"{token[:80]!r} is no token of this catalogue") from error
+    order = Order.of(query.sort)
+    where = [access.condition(published), *conditions(query)]
+    hints = nearby(query)
+    columns = [published.c.id, *(c.label(f"key_{n}") for n, c in enumerate(order.columns))]
+    if not _are_few(connection, published_boxes if hints else published, hints):
+        rows = sa.select(*columns).where(*where)
+        if query.token is not None:
+            rows = rows.where(order.after(query.token))
+        found = connection.execute(rows.order_by(*order.clauses()).limit(query.limit + 1)).all()
+        matched = None
+        if len(where) == 1 + (query.collections is not None) + (query.ids is not None):
+            count = sa.select(sa.func.count()).select_from(published).where(*where)
+            matched = connection.scalar(count) or 0
+    else:
+        source: sa.FromClause = published
+        if hints:
+            source = published_boxes.join(published, published.c.row == published_boxes.c.row)
+            where += hints
+        # Each candidate is looked at once, for the page and for the count.
+        matches = sa.select(*columns).select_from(source).where(*where).cte("matches")
+        matches = matches.prefix_with("MATERIALIZED")
+        there = order.on(list(matches.c)[1:])
+        total = sa.select(sa.func.count()).select_from(matches).scalar_subquery()
+        rows = sa.select(*matches.c, total).order_by(*there.clauses()).limit(query.limit + 1)
+        if query.token is not None:
+            rows = rows.where(there.after(query.token))
+        found = connection.execute(rows).all()
+        matched = found[0][-1] if found else _none_here(connection, query, matches)
+    shown = found[: query.limit]
+    after = token_of(shown[-1][1 : 1 + len(order.columns)]) if len(found) > len(shown) else None
+    return [row[0] for row in shown], after, matched
+
+
+def _are_few(
+    connection: sa.Connection, table: sa.FromClause, where: list[sa.ColumnElement[bool]]
+) -> bool:
+    some = sa.select(sa.literal(1)).select_from(table).where(*where).limit(_FEW + 1).subquery()
+    return (connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0) <= _FEW
+
+
+def _none_here(connection: sa.Connection, query: SearchQuery, matches: sa.CTE) -> int:
+    """Return how many match when a page is empty: a page beyond the last may be asked for."""
+    if query.token is None:
+        return 0
+    return connection.scalar(sa.select(sa.func.count()).select_from(matches)) or 0

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from catalog.records import Collection, Item, StoreRef, Version, data_interval
+from catalog.search import Extent
 from tiling.bounds import Region
 
 STAC_VERSION = "1.1.0"
@@ -89,7 +90,7 @@ def item_to_stac(
 
 def collection_to_stac(
     collection: Collection,
-    published: Iterable[tuple[Item, Version]],
+    extent: Extent | None,
     link: Link,
     collections: Mapping[str, Collection],
 ) -> dict[str, Any]:
@@ -97,17 +98,16 @@ def collection_to_stac(
 
     Args:
         collection: the collection.
-        published: its assets with their current versions; they give the extent. An empty
-            collection takes the whole world and an open interval, as STAC demands some extent.
+        extent: where and when its published assets lie; None where there are none: it takes the
+            whole world and an open interval, as STAC demands some extent.
         link: makes absolute URLs; see the module.
         collections: every collection by id, for the category.
     """
-    bounds: Region | None = None
-    times: list[datetime] = []
-    for item, version in published:
-        bounds = version.bounds if bounds is None else bounds.union(version.bounds)
-        times.extend(data_interval(item.properties) or (version.created, version.created))
-    interval = [_time(min(times)), _time(max(times))] if times else [None, None]
+    bbox: list[float] = [-180, -90, 180, 90]
+    interval: list[str | None] = [None, None]
+    if extent is not None:
+        bbox = extent.bounds.bbox3d()
+        interval = [_time(extent.first), _time(extent.last)]
     out: dict[str, Any] = {
         "type": "Collection",
         "stac_version": STAC_VERSION,
@@ -117,11 +117,12 @@ def collection_to_stac(
         "description": collection.description or collection.title,
         "license": "other",
         "extent": {
-            "spatial": {"bbox": [[-180, -90, 180, 90] if bounds is None else bounds.bbox3d()]},
+            "spatial": {"bbox": [bbox]},
             "temporal": {"interval": [interval]},
         },
         "cim:title_en": collection.title_en,
         "cim:category": category(collection, collections),
+        "cim:assets": 0 if extent is None else extent.count,
         "links": [
             _link("self", link("stac-collection", collection=collection.id), JSON),
             _link("root", link("stac-root"), JSON),

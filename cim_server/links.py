@@ -28,6 +28,8 @@ PATHS: Mapping[str, str] = {
     "stac-items": "/stac/collections/{collection}/items",
     "stac-item": "/stac/collections/{collection}/items/{item}",
     "stac-search": "/stac/search",
+    "stac-queryables": "/stac/queryables",
+    "stac-collection-queryables": "/stac/collections/{collection}/queryables",
     "tileset": "/tiles/{asset}/{version}/tileset.json",
     "layer-json": "/tiles/{asset}/{version}/layer.json",
     "tilejson": "/tiles/{asset}/{version}/tilejson.json",

@@ -1,89 +1,77 @@
-"""STAC API 1.0: the catalogue for programs. Core, Collections, Features, Item Search.
+"""STAC API 1.0: the catalogue for programs: landing page, conformance, collections.
 
-Parameters that are not understood are refused: a filter silently ignored would answer with assets
-that were not asked for.
+Parameters that are not understood are refused: a filter silently ignored would answer with what
+was not asked for. Items and their search: `cim_server.services.stac_items`.
 """
 
 # No postponed annotations here: FastAPI resolves them at run time.
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from catalog.database import Catalog
 from catalog.records import Collection
-from catalog.search import MAX_LIMIT, SearchQuery, parse_bbox
-from catalog.stac import collection_to_stac, item_to_stac
-from cim_server.errors import InvalidRequest
+from catalog.search import MAX_LIMIT, Extent, Interval, parse_bbox, parse_interval
+from catalog.stac import collection_to_stac
 from cim_server.links import Links
-from cim_server.responses import json_response, plain_json
-from cim_server.services.search import DEFAULT_LIMIT, SearchBody, find, parse_geometry, query_of
-from cim_server.state import CURRENT, State
-from tiling.errors import NotFound
+from cim_server.responses import json_response
+from cim_server.services import stac_items
+from cim_server.services.stac_items import GEOJSON, by_id, refuse_unknown
+from cim_server.services.stac_items import rel_link as _link
+from cim_server.state import State
 
-GEOJSON = "application/geo+json"
 OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
+SCHEMA = "application/schema+json"
+QUERYABLES_REL = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 
 # Only what holds.
 CONFORMANCE = (
     "https://api.stacspec.org/v1.0.0/core",
     "https://api.stacspec.org/v1.0.0/collections",
     "https://api.stacspec.org/v1.0.0/ogcapi-features",
+    "https://api.stacspec.org/v1.0.0/ogcapi-features#fields",
+    "https://api.stacspec.org/v1.0.0/ogcapi-features#sort",
+    "https://api.stacspec.org/v1.0.0/ogcapi-features#query",
     "https://api.stacspec.org/v1.0.0/item-search",
+    "https://api.stacspec.org/v1.0.0/item-search#fields",
+    "https://api.stacspec.org/v1.0.0/item-search#sort",
+    "https://api.stacspec.org/v1.0.0/item-search#query",
+    "https://api.stacspec.org/v1.0.0/item-search#filter",
+    "https://api.stacspec.org/v1.0.0-rc.1/collection-search",
+    "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/simple-query",
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core",
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
+    "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/queryables",
+    "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/filter",
+    "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/features-filter",
+    "http://www.opengis.net/spec/cql2/1.0/conf/cql2-text",
+    "http://www.opengis.net/spec/cql2/1.0/conf/cql2-json",
+    "http://www.opengis.net/spec/cql2/1.0/conf/basic-cql2",
+    "http://www.opengis.net/spec/cql2/1.0/conf/advanced-comparison-operators",
+    "http://www.opengis.net/spec/cql2/1.0/conf/case-insensitive-comparison",
+    "http://www.opengis.net/spec/cql2/1.0/conf/accent-insensitive-comparison",
+    "http://www.opengis.net/spec/cql2/1.0/conf/basic-spatial-functions",
+    "http://www.opengis.net/spec/cql2/1.0/conf/basic-spatial-functions-plus",
+    "http://www.opengis.net/spec/cql2/1.0/conf/spatial-functions",
+    "http://www.opengis.net/spec/cql2/1.0/conf/temporal-functions",
+    "http://www.opengis.net/spec/cql2/1.0/conf/array-functions",
+    "http://www.opengis.net/spec/cql2/1.0/conf/property-property",
 )
 
-_Bbox = Annotated[
-    str | None, Query(description="west,south,east,north (or with heights), degrees.")
-]
-_Datetime = Annotated[
-    str | None,
-    Query(alias="datetime", description="RFC 3339 time, or an interval with `/`; `..` is open."),
-]
-_Limit = Annotated[int, Query(ge=1, description=f"Items per page, at most {MAX_LIMIT}.")]
-_Token = Annotated[str | None, Query(description="Page, from a `next` link.")]
-_Names = Annotated[str | None, Query(description="Ids with commas between them.")]
-_Geometry = Annotated[str | None, Query(description="GeoJSON geometry.")]
 
+class CollectionsParameters(BaseModel):
+    """The parameters of ``GET /stac/collections``."""
 
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name for name in text.split(",") if name]
-
-
-def _refuse_unknown(request: Request, known: frozenset[str]) -> None:
-    unknown = sorted(set(request.query_params) - known)
-    if unknown:
-        raise InvalidRequest(
-            f"unknown parameter {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-        )
-
-
-_ITEMS_PARAMETERS = frozenset(("bbox", "datetime", "limit", "token"))
-_SEARCH_PARAMETERS = _ITEMS_PARAMETERS | {"ids", "collections", "intersects"}
-
-
-def _by_id(catalog: Catalog) -> dict[str, Collection]:
-    return {collection.id: collection for collection in catalog.collections()}
-
-
-def _published(catalog: Catalog, wanted: str | None = None) -> dict[str, list[Any]]:
-    """Return the published assets with their current versions, by collection."""
-    grouped: dict[str, list[Any]] = {}
-    only = None if wanted is None else [wanted]
-    query = SearchQuery(collections=only, limit=MAX_LIMIT)
-    while True:
-        page = catalog.search(query)
-        for item, version in page.items:
-            grouped.setdefault(item.collection, []).append((item, version))
-        if page.next is None:
-            return grouped
-        query = replace(query, token=page.next)
-
-
-def _link(rel: str, href: str, media_type: str, **more: Any) -> dict[str, Any]:
-    return {"rel": rel, "href": href, "type": media_type, **more}
+    bbox: str | None = Field(
+        default=None, description="west,south,east,north (or with heights), degrees."
+    )
+    datetime: str | None = Field(
+        default=None, description="RFC 3339 time, or an interval with `/`; `..` is open."
+    )
+    q: str | None = Field(default=None, description="Words that all occur in a collection's texts.")
+    limit: int | None = Field(default=None, ge=1, le=MAX_LIMIT, description="At most so many.")
 
 
 def landing(catalog: Catalog, link: Links) -> dict[str, Any]:
@@ -108,6 +96,7 @@ def landing(catalog: Catalog, link: Links) -> dict[str, Any]:
             _link("data", link("stac-collections"), json),
             _link("search", search, GEOJSON, method="GET"),
             _link("search", search, GEOJSON, method="POST"),
+            _link(QUERYABLES_REL, link("stac-queryables"), SCHEMA),
             _link("service-desc", link("openapi"), OPENAPI),
             _link("service-doc", link("docs"), "text/html"),
             *children,
@@ -117,44 +106,44 @@ def landing(catalog: Catalog, link: Links) -> dict[str, Any]:
 
 def _collection(
     collection: Collection,
-    published: list[Any],
+    extents: dict[str, Extent],
     link: Links,
     collections: dict[str, Collection],
 ) -> dict[str, Any]:
-    document = collection_to_stac(collection, published, link, collections)
+    document = collection_to_stac(collection, extents.get(collection.id), link, collections)
     items = link("stac-items", collection=collection.id)
-    document["links"].append(_link("items", items, GEOJSON))
+    queryables = link("stac-collection-queryables", collection=collection.id)
+    document["links"] += [
+        _link("items", items, GEOJSON),
+        _link(QUERYABLES_REL, queryables, SCHEMA),
+    ]
     return document
 
 
-def _page(
-    catalog: Catalog, body: SearchBody, link: Links, links: list[dict[str, Any]]
-) -> tuple[dict[str, Any], str | None]:
-    found = find(catalog, *query_of(body))
-    collections = _by_id(catalog)
-    features = [item_to_stac(i, v, link, collections, shown=CURRENT) for i, v in found.pairs]
-    document: dict[str, Any] = {
-        "type": "FeatureCollection",
-        "features": features,
-        "links": [_link("root", link("stac-root"), "application/json"), *links],
-        "numberReturned": len(features),
-    }
-    if found.matched is not None:
-        document["numberMatched"] = found.matched
-    return document, found.next
+def _asked_for(
+    collection: Collection,
+    extent: Extent | None,
+    bbox: tuple[float, ...] | None,
+    interval: Interval | None,
+    words: list[str],
+) -> bool:
+    texts = [collection.id, collection.title, collection.title_en, collection.description]
+    if not all(word in "\n".join(texts).casefold() for word in words):
+        return False
+    if bbox is None and interval is None:
+        return True
+    return extent is not None and extent.touches(bbox, interval)
 
 
 def router(state: State) -> APIRouter:
     """Return the endpoints below ``/stac``."""
     routes = APIRouter(prefix="/stac", tags=["STAC"], default_response_class=Response)
     _add_catalogue(routes, state)
-    _add_items(routes, state)
-    _add_search(routes, state)
+    stac_items.add(routes, state)
     return routes
 
 
 _JSON_ANSWER: Any = {200: {"content": {"application/json": {}}}}
-_FEATURES_ANSWER: Any = {200: {"content": {GEOJSON: {}}}}
 
 
 def _add_catalogue(routes: APIRouter, state: State) -> None:
@@ -173,20 +162,36 @@ def _add_catalogue(routes: APIRouter, state: State) -> None:
         return json_response({"conformsTo": CONFORMANCE}, request.headers)
 
     @routes.get("/collections", operation_id="stac.getCollections", responses=_JSON_ANSWER)
-    async def collections(request: Request) -> Response:
-        """Return every collection with the extent of what is published in it."""
+    async def collections(
+        request: Request, asked: Annotated[CollectionsParameters, Query()]
+    ) -> Response:
+        """Return the collections, or those asked for, with the extent of what is published."""
+        refuse_unknown(request, CollectionsParameters)
         link = Links.of(request.scope)
+        bbox = None if asked.bbox is None else parse_bbox(asked.bbox)
+        interval = None if asked.datetime is None else parse_interval(asked.datetime)
+        words = (asked.q or "").casefold().split()
 
-        def read() -> list[dict[str, Any]]:
-            known, published = _by_id(catalog), _published(catalog)
-            return [_collection(c, published.get(c.id, []), link, known) for c in known.values()]
+        def read() -> dict[str, Any]:
+            known, extents = by_id(catalog), catalog.extents()
+            wanted = [
+                collection
+                for collection in known.values()
+                if _asked_for(collection, extents.get(collection.id), bbox, interval, words)
+            ]
+            shown = wanted[: asked.limit]
+            links = [
+                _link("self", link("stac-collections", **request.query_params), "application/json"),
+                _link("root", link("stac-root"), "application/json"),
+            ]
+            return {
+                "collections": [_collection(c, extents, link, known) for c in shown],
+                "links": links,
+                "numberMatched": len(wanted),
+                "numberReturned": len(shown),
+            }
 
-        links = [
-            _link("self", link("stac-collections"), "application/json"),
-            _link("root", link("stac-root"), "application/json"),
-        ]
-        found = await state.in_catalogue_thread(read)
-        return json_response({"collections": found, "links": links}, request.headers)
+        return json_response(await state.in_catalogue_thread(read), request.headers)
 
     @routes.get(
         "/collections/{collection}", operation_id="stac.getCollection", responses=_JSON_ANSWER
@@ -199,130 +204,6 @@ def _add_catalogue(routes: APIRouter, state: State) -> None:
 
         def read() -> dict[str, Any]:
             found = catalog.collection(collection)
-            published = _published(catalog, collection).get(collection, [])
-            return _collection(found, published, link, _by_id(catalog))
+            return _collection(found, catalog.extents(), link, by_id(catalog))
 
         return json_response(await state.in_catalogue_thread(read), request.headers)
-
-
-def _add_items(routes: APIRouter, state: State) -> None:
-    catalog = state.catalog
-
-    @routes.get(
-        "/collections/{collection}/items", operation_id="stac.getItems", responses=_FEATURES_ANSWER
-    )
-    async def items(
-        request: Request,
-        collection: Annotated[str, Path(description="Id of the collection.")],
-        bbox: _Bbox = None,
-        when: _Datetime = None,
-        limit: _Limit = DEFAULT_LIMIT,
-        token: _Token = None,
-    ) -> Response:
-        """Return a page of the collection's published assets."""
-        _refuse_unknown(request, _ITEMS_PARAMETERS)
-        link = Links.of(request.scope)
-        body = SearchBody(
-            bbox=None if bbox is None else list(parse_bbox(bbox)),
-            datetime=when,
-            collections=[collection],
-            limit=limit,
-            token=token,
-        )
-        here = link("stac-items", collection=collection, **request.query_params)
-
-        def read() -> dict[str, Any]:
-            catalog.collection(collection)
-            links = [
-                _link("self", here, GEOJSON),
-                _link(
-                    "collection", link("stac-collection", collection=collection), "application/json"
-                ),
-            ]
-            document, after = _page(catalog, body, link, links)
-            if after is not None:
-                params = {**request.query_params, "token": after}
-                href = link("stac-items", collection=collection, **params)
-                document["links"].append(_link("next", href, GEOJSON))
-            return document
-
-        document = await state.in_catalogue_thread(read)
-        return json_response(document, request.headers, media_type=GEOJSON)
-
-    @routes.get(
-        "/collections/{collection}/items/{item}",
-        operation_id="stac.getItem",
-        responses=_FEATURES_ANSWER,
-    )
-    async def one_item(
-        request: Request,
-        collection: Annotated[str, Path(description="Id of the collection.")],
-        item: Annotated[str, Path(description="Id of the asset.")],
-    ) -> Response:
-        """Return one published asset."""
-        link = Links.of(request.scope)
-
-        def read() -> dict[str, Any]:
-            found = catalog.search(SearchQuery(ids=[item], collections=[collection])).items
-            if not found:
-                raise NotFound(f"collection {collection!r} has no published asset {item!r}")
-            return item_to_stac(*found[0], link, _by_id(catalog), shown=CURRENT)
-
-        document = await state.in_catalogue_thread(read)
-        return json_response(document, request.headers, media_type=GEOJSON)
-
-
-def _add_search(routes: APIRouter, state: State) -> None:
-    catalog = state.catalog
-
-    @routes.get("/search", operation_id="stac.getSearch", responses=_FEATURES_ANSWER)
-    async def search(
-        request: Request,
-        bbox: _Bbox = None,
-        when: _Datetime = None,
-        ids: _Names = None,
-        collections: _Names = None,
-        intersects: _Geometry = None,
-        limit: _Limit = DEFAULT_LIMIT,
-        token: _Token = None,
-    ) -> Response:
-        """Search the published assets."""
-        _refuse_unknown(request, _SEARCH_PARAMETERS)
-        link = Links.of(request.scope)
-        body = SearchBody(
-            bbox=None if bbox is None else list(parse_bbox(bbox)),
-            datetime=when,
-            ids=_names(ids),
-            collections=_names(collections),
-            intersects=None if intersects is None else parse_geometry(intersects),
-            limit=limit,
-            token=token,
-        )
-
-        def read() -> dict[str, Any]:
-            here = link("stac-search", **request.query_params)
-            document, after = _page(catalog, body, link, [_link("self", here, GEOJSON)])
-            if after is not None:
-                href = link("stac-search", **{**request.query_params, "token": after})
-                document["links"].append(_link("next", href, GEOJSON, method="GET"))
-            return document
-
-        document = await state.in_catalogue_thread(read)
-        return json_response(document, request.headers, media_type=GEOJSON)
-
-    @routes.post("/search", operation_id="stac.postSearch", responses=_FEATURES_ANSWER)
-    async def post_search(request: Request, body: SearchBody) -> Response:
-        """Search the published assets with a JSON body."""
-        link = Links.of(request.scope)
-
-        def read() -> dict[str, Any]:
-            href = link("stac-search")
-            document, after = _page(catalog, body, link, [_link("self", href, GEOJSON)])
-            if after is not None:
-                again = {**body.model_dump(exclude_none=True), "token": after}
-                more = {"method": "POST", "body": again, "merge": False}
-                document["links"].append(_link("next", href, GEOJSON, **more))
-            return document
-
-        document = await state.in_catalogue_thread(read)
-        return plain_json(document, media_type=GEOJSON)

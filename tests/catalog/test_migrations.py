@@ -15,7 +15,7 @@ from catalog.database import Catalog
 from catalog.engine import migrating, reading, writing
 from catalog.records import standard_collections
 from catalog.schema import HEAD, metadata
-from tests.catalog.conftest import item, new_version
+from tests.catalog.conftest import item, new_version, ticking
 from tiling.errors import CatalogError
 
 FUTURE = """
@@ -45,12 +45,13 @@ def future(tmp_path: Path, extra: str = "") -> Path:
 
 
 def contents(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    tables = ["collections", "items", "versions", "stores", "numbers", "changes"]
+    tables = ["collections", "items", "versions", "stores", "numbers", "published", "changes"]
     with sqlite3.connect(path) as connection:
         found = {}
         for table in tables:
             columns = ", ".join(f'"{column.name}"' for column in metadata.tables[table].columns)
             found[table] = connection.execute(f"SELECT {columns} FROM {table}").fetchall()
+        found["boxes"] = connection.execute("SELECT * FROM published_boxes").fetchall()
     connection.close()
     return found
 
@@ -69,7 +70,12 @@ def filled(tmp_path: Path) -> Path:
 
 def test_the_migrated_tables_are_those_of_the_code(filled: Path) -> None:
     with Catalog.open(filled) as catalog, reading(catalog._engine) as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        # The tree and the tables below it are SQLite's own.
+        options = {
+            "compare_type": True,
+            "include_name": lambda name, *_: not str(name).startswith("published_boxes"),
+        }
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
 
 
@@ -106,6 +112,36 @@ def test_down_to_nothing_and_up_again_gives_an_empty_catalogue(filled: Path) -> 
         assert catalog.sequence() == 0
 
 
+def test_what_was_published_before_there_were_searches_is_found_as_if_published_now(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "catalog.sqlite"
+    with Catalog.open(path, clock=ticking()) as catalog:
+        catalog.ensure_collections(standard_collections())
+        for name, said in {
+            "moment": {"datetime": "2020-02-03T04:05:06.789+08:00"},
+            "span": {"start_datetime": "0001-01-02T00:00:00Z", "end_datetime": "9999-01-01T00:00Z"},
+            "timeless": {"名": "大光路", "n": [1, None]},
+        }.items():
+            catalog.publish(item(name, properties=said), new_version())
+            catalog.publish(item(name, properties=said, description=f"{name} Ä"), new_version())
+        catalog.rollback("moment", 1)
+        catalog.publish(item("gone"), new_version())
+        catalog.delete("gone")
+        before = contents(path)
+        with migrating(catalog._engine) as connection:
+            migrations.downgrade(connection, "0001")
+            assert "published" not in sa.inspect(connection).get_table_names()
+        with migrating(catalog._engine) as connection:
+            migrations.upgrade(connection)
+    after = contents(path)
+    # The numbers of rows are nobody's business; boxes go with their rows.
+    for state in (before, after):
+        state["published"] = sorted(row[1:] for row in state["published"])
+        state["boxes"] = sorted(row[1:] for row in state["boxes"])
+    assert after == before
+
+
 def test_a_migration_that_fails_leaves_the_old_catalogue_whole(
     filled: Path, tmp_path: Path
 ) -> None:
@@ -127,7 +163,7 @@ def test_a_migration_that_breaks_references_is_undone(filled: Path, tmp_path: Pa
     folder = future(tmp_path, extra='op.execute("DELETE FROM items")')
     before = contents(filled)
     with Catalog.open(filled) as catalog:
-        with pytest.raises(CatalogError, match="break 3 references, the first in table versions"):
+        with pytest.raises(CatalogError, match="break 4 references, the first in table versions"):
             with migrating(catalog._engine) as connection:
                 migrations.upgrade(connection, folder)
         assert contents(filled) == before

@@ -1,6 +1,7 @@
 """Search equals brute force, pages are complete, and the access filter is never leaked around."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -150,10 +151,7 @@ def pages(catalog: Catalog, query: SearchQuery, access: AccessFilter) -> Iterato
         if page.next is None:
             return
         assert len(page.items) == query.limit
-        query = SearchQuery(
-            query.bbox, query.interval, query.ids, query.collections, query.kinds,
-            query.text, query.limit, page.next,
-        )  # fmt: skip
+        query = replace(query, token=page.next)
 
 
 @settings(deadline=None, max_examples=80)
@@ -264,3 +262,27 @@ def test_bboxes_are_read() -> None:
     for odd in ("", "1,2,3", "1,2,3,x", "nan,0,1,1", "0,0,inf,1"):
         with pytest.raises(QueryInvalid, match="bbox"):
             parse_bbox(odd)
+
+
+@settings(deadline=None, max_examples=20)
+@given(filters)
+def test_extents_are_those_of_what_may_be_seen(city: Catalog, access: AccessFilter) -> None:
+    expected: dict[str, list[tuple[Item, Version]]] = {}
+    for each in _items(city):
+        if may_see(access, each):
+            expected.setdefault(each.collection, []).append((each, city.version(each.id)))
+    found = city.extents(access)
+    assert found.keys() == expected.keys()
+    for collection, extent in found.items():
+        bounds = [version.bounds for _, version in expected[collection]]
+        spans = [
+            data_interval(each.properties) or (version.created, version.created)
+            for each, version in expected[collection]
+        ]
+        union = bounds[0]
+        for other in bounds[1:]:
+            union = union.union(other)
+        assert extent.bounds == union
+        assert extent.count == len(bounds)
+        assert extent.first == min(first for first, _ in spans)
+        assert extent.last == max(last for _, last in spans)

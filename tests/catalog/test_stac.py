@@ -12,6 +12,7 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from catalog import stac
 from catalog.records import KINDS, Item, StoreRef, Version, standard_collections
+from catalog.search import Extent
 from tiling.bounds import Region
 
 COLLECTIONS = {c.id: c for c in standard_collections()}
@@ -91,23 +92,28 @@ def test_validation_notices_a_broken_item() -> None:
         validate(data)
 
 
-@pytest.mark.parametrize("published", [[], [(an_item("vector"), a_version("vector"))]])
-def test_a_collection_is_valid_stac(published: list[tuple[Item, Version]]) -> None:
+EXTENT = Extent(
+    2,
+    Region(112.7, 31, 122, 32.5, -3.5, 1140.25),
+    datetime(1998, 12, 31, 16, tzinfo=UTC),
+    datetime(2026, 5, 6, tzinfo=UTC),
+)
+
+
+@pytest.mark.parametrize("extent", [None, EXTENT])
+def test_a_collection_is_valid_stac(extent: Extent | None) -> None:
     for collection in COLLECTIONS.values():
-        data = stac.collection_to_stac(collection, published, link, COLLECTIONS)
+        data = stac.collection_to_stac(collection, extent, link, COLLECTIONS)
         validate(data)
         stac_pydantic.Collection.model_validate(data)
 
 
 def test_a_collection_spans_its_assets() -> None:
-    far = Version("x", 1, datetime(2020, 1, 1, tzinfo=UTC), Region(121, 31, 122, 32), ())
-    pairs = [
-        (an_item("vector"), a_version("vector")),
-        (an_item("vector", datetime="1999-01-01T00:00:00+08:00"), far),
-    ]
-    extent = stac.collection_to_stac(COLLECTIONS["roads"], pairs, link, COLLECTIONS)["extent"]
+    data = stac.collection_to_stac(COLLECTIONS["roads"], EXTENT, link, COLLECTIONS)
+    extent = data["extent"]
     assert extent["spatial"]["bbox"] == [[112.7, 31, -3.5, 122, 32.5, 1140.25]]
     assert extent["temporal"]["interval"] == [["1998-12-31T16:00:00Z", "2026-05-06T00:00:00Z"]]
+    assert data["cim:assets"] == 2
 
 
 def test_the_properties_carry_the_facts_of_a_city_model() -> None:

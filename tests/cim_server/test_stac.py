@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import jsonschema
+import orjson
 import pytest
 
 from cim_server.testing.services import ServiceTests
@@ -32,6 +34,8 @@ class TestStac(ServiceTests):
         "/stac/collections": "application/json",
         "/stac/search": "application/geo+json",
         "/stac/search?ids=dem": "application/geo+json",
+        "/stac/queryables": "application/schema+json",
+        "/stac/collections?q=no+such": "application/json",
     }
     missing = (
         "/stac/collections/none",
@@ -93,6 +97,112 @@ def test_a_search_finds_by_place_time_id_and_collection(
     assert search(client, datetime="../2000-01-01T00:00:00Z") == set()
 
 
+def test_a_filter_is_understood_in_both_languages_and_over_both_methods(
+    client: httpx.Client,
+) -> None:
+    text = "\"cim:kind\" = 'terrain' OR title LIKE '%16%'"
+    tree = {
+        "op": "or",
+        "args": [
+            {"op": "=", "args": [{"property": "cim:kind"}, "terrain"]},
+            {"op": "like", "args": [{"property": "title"}, "%16%"]},
+        ],
+    }
+    expected = {
+        f["id"]
+        for f in client.get("/stac/search").json()["features"]
+        if f["properties"]["cim:kind"] == "terrain" or "16" in f["properties"]["title"]
+    }
+    assert "dem" in expected < ASSETS
+    assert search(client, filter=text) == expected
+    as_json = {"filter": orjson.dumps(tree).decode(), "filter-lang": "cql2-json"}
+    assert search(client, **as_json) == expected
+    for body in ({"filter": tree}, {"filter": text, "filter-lang": "cql2-text"}):
+        answer = client.post("/stac/search", json=body | {"limit": 1}).json()
+        assert set(pages(client, answer)) == expected
+    inside = "S_WITHIN(geometry, POLYGON((113 31, 114 31, 114 32, 113 32, 113 31)))"
+    assert search(client, filter=f"{inside} AND NOT ({text})") == ASSETS - expected
+
+
+def test_the_query_extension_is_a_filter(client: httpx.Client) -> None:
+    def found(**query: Any) -> set[str]:
+        answer = client.post("/stac/search", json={"query": query})
+        assert answer.status_code == 200, answer.text
+        return {feature["id"] for feature in answer.json()["features"]}
+
+    assert found(id={"startsWith": "image"}) == {"image", "image-16bit"}
+    assert found(id={"startsWith": "image", "endsWith": "bit"}) == {"image-16bit"}
+    assert found(id={"contains": "_"}) == set()
+    assert found(id={"in": ["dem", "image"]}, **{"cim:kind": {"neq": "imagery"}}) == {"dem"}
+    assert search(client, query='{"id": {"eq": "dem"}}') == {"dem"}
+
+
+def test_items_come_in_the_order_asked_for_page_by_page(client: httpx.Client) -> None:
+    everything = client.get("/stac/search").json()["features"]
+    by_kind = sorted(everything, key=lambda f: f["id"], reverse=True)
+    by_kind.sort(key=lambda f: f["properties"]["cim:kind"])
+    expected = [feature["id"] for feature in by_kind]
+    keys = [{"field": "properties.cim:kind"}, {"field": "id", "direction": "desc"}]
+    for size in (1, 2, 10):
+        by_get = client.get("/stac/search", params={"sortby": "+cim:kind,-id", "limit": size})
+        by_post = client.post("/stac/search", json={"sortby": keys, "limit": size})
+        assert pages(client, by_get.json()) == expected
+        assert pages(client, by_post.json()) == expected
+
+
+def test_only_the_fields_asked_for_are_shown(client: httpx.Client) -> None:
+    def keys(fields: str) -> dict[str, Any]:
+        answer = client.get("/stac/search", params={"ids": "dem", "fields": fields}).json()
+        return dict(answer["features"][0])
+
+    whole = keys("")
+    assert keys("properties.title") == {
+        "type": "Feature",
+        "id": "dem",
+        "collection": whole["collection"],
+        "properties": {"title": whole["properties"]["title"]},
+    }
+    assert keys("-assets,-links").keys() == whole.keys() - {"assets", "links"}
+    without = keys("-properties.title,-geometry")
+    assert "geometry" not in without
+    assert without["properties"].keys() == whole["properties"].keys() - {"title"}
+    assert (
+        keys("-properties,properties.title")["properties"] == keys("properties.title")["properties"]
+    )
+
+
+def test_queryables_name_what_a_filter_can_ask(client: httpx.Client, collection: str) -> None:
+    for path in ("/stac/queryables", f"/stac/collections/{collection}/queryables"):
+        document = client.get(path).json()
+        jsonschema.Draft202012Validator.check_schema(document)
+        assert document["$id"].endswith(path)
+        for name, schema in document["properties"].items():
+            if schema.get("type") in ("string", "number", "boolean"):
+                assert search(client, filter=f'"{name}" IS NULL OR "{name}" = "{name}"') == ASSETS
+    assert client.get("/stac/collections/none/queryables").status_code == 404
+
+
+def test_collections_are_found_by_place_time_and_words(
+    client: httpx.Client, collection: str
+) -> None:
+    def found(**query: Any) -> set[str]:
+        answer = client.get("/stac/collections", params=query)
+        assert answer.status_code == 200, answer.text
+        document = answer.json()
+        assert document["numberReturned"] == len(document["collections"])
+        return {each["id"] for each in document["collections"]}
+
+    everything = found()
+    assert collection in found(bbox="113,31,114,32") < everything
+    assert found(bbox="100,31,101,32") == set()
+    assert collection in found(datetime="2000-01-01T00:00:00Z/..")
+    assert found(datetime="../2000-01-01T00:00:00Z") == set()
+    title = client.get(f"/stac/collections/{collection}").json()["title"]
+    assert collection in found(q=title)
+    assert len(found(limit=2)) == 2
+    assert client.get("/stac/collections", params={"limit": 0}).status_code == 400
+
+
 def test_intersects_looks_at_the_shape_and_not_only_at_its_box(client: httpx.Client) -> None:
     around = {"type": "Polygon", "coordinates": [[[112, 31], [114, 31], [114, 33], [112, 31]]]}
     # Its box covers the assets, its area does not.
@@ -143,7 +253,17 @@ def test_following_the_pages_finds_everything_once(client: httpx.Client, collect
         {"limit": "0"},
         {"limit": "ten"},
         {"token": "\x00"},
-        {"filter": "eo:cloud_cover<10"},
+        {"cloud_cover": "10"},
+        {"filter": "title ="},
+        {"filter": "title = 'a'", "filter-lang": "cql2-json"},
+        {"filter": "title = 'a'", "filter-lang": "sql"},
+        {"filter": "title = 'a'", "filter-crs": "EPSG:4547"},
+        {"filter": "\"cim:info\" = 'a'"},
+        {"query": '{"title": {"like": "a"}}'},
+        {"query": '{"title": 5}'},
+        {"query": '{"title": {"startsWith": 5}}'},
+        {"sortby": "geometry"},
+        {"sortby": "a,b,c,d,e,f,g,h,i"},
         {"intersects": "{"},
         {"intersects": "[]"},
         {"intersects": '{"type": "Polygon", "coordinates": [[[1]]]}'},
@@ -157,7 +277,10 @@ def test_a_meaningless_search_is_a_400_problem(client: httpx.Client, query: dict
     assert answer.json()["detail"]
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"limit": -1}', b'{"query": {}}'])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b'{"limit": -1}', b'{"query": []}', b'{"sortby": "a"}', b'{"filter": 5}'],
+)
 def test_a_meaningless_body_is_a_400_problem(client: httpx.Client, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     answer = client.post("/stac/search", content=body, headers=headers)
