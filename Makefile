@@ -18,9 +18,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 apt = if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1); else echo "needed: sudo apt-get install $(1)"; exit 1; fi
 
 .DEFAULT_GOAL := demo
-.PHONY: setup demo test lint bench clean chromium
+.PHONY: setup demo test lint bench clean chromium postgis
 
-setup: $(STAMPS)/python $(STAMPS)/kernels $(STAMPS)/portal $(STAMPS)/node-tests chromium
+setup: $(STAMPS)/python $(STAMPS)/kernels $(STAMPS)/portal $(STAMPS)/node-tests chromium postgis
 
 demo: $(STAMPS)/python $(STAMPS)/portal
 	@$(BIN)/cim demo --data data/demo --port $(PORT) $(if $(CIM_DEMO_EXIT),--check)
@@ -70,7 +70,12 @@ $(STAMPS)/bench: pyproject.toml benchmarks/node/package.json benchmarks/node/pac
 	@command -v draco_encoder >/dev/null || { $(call apt,draco); }
 	mkdir -p $(STAMPS) && touch $@
 
-# The browser test needs Chromium and a font with Chinese glyphs; nothing else comes from apt.
+# The browser tests need Chromium and a font with Chinese glyphs.
 chromium:
 	@command -v chromium >/dev/null && fc-list :lang=zh 2>/dev/null | grep -q . \
 	  || { $(call apt,chromium fonts-wqy-zenhei fontconfig); }
+
+# The catalogue's laws are tested on PostgreSQL too.
+postgis:
+	@ls /usr/share/postgresql/*/extension/postgis.control >/dev/null 2>&1 \
+	  || { $(call apt,postgresql-postgis); }

@@ -1,4 +1,4 @@
-"""The catalogue on disk: which assets exist, their history, who may see them.
+"""The catalogue in a database: which assets exist, their history, who may see them.
 
 One writer at a time: every change is one transaction that takes the write lock before it reads, so
 two processes publishing the same asset get two numbers, and a reader sees a change whole or not at
@@ -18,8 +18,8 @@ import sqlalchemy as sa
 
 from catalog import events, migrations, published, search
 from catalog.access import EVERYTHING, AccessFilter
-from catalog.engine import migrating, open_engine, reading, sqlite_path, writing
-from catalog.queryables import QUERYABLES, schema_of, stated
+from catalog.engine import migrating, open_engine, reading, writing
+from catalog.queryables import queryables, schema_of, stated
 from catalog.records import (
     Change,
     Collection,
@@ -34,7 +34,7 @@ from catalog.records import (
 from catalog.schema import collections, items, numbers, stores, versions
 from catalog.search import Extent, SearchPage, SearchQuery
 from tiling.bounds import Region
-from tiling.errors import CatalogError, Conflict, NotFound, RecordInvalid
+from tiling.errors import Conflict, NotFound, RecordInvalid
 
 _ITEM_COLUMNS = [items.c[name] for name in Item.__dataclass_fields__]
 
@@ -52,17 +52,15 @@ class Catalog:
         """Open a catalogue, making or migrating it when needed.
 
         Args:
-            url: path of an SQLite file, or ``sqlite:///path``; its folder must exist.
+            url: path of an SQLite file (its folder must exist), ``sqlite:///path``, or
+                ``postgresql+psycopg://…``.
             clock: says what time it is, with a zone.
 
         Raises:
-            ConfigError: not an SQLite file.
+            ConfigError: another database, or one that cannot hold a catalogue.
             CatalogError: the file is damaged, cannot be opened, or is newer than this program.
         """
-        path = sqlite_path(url)
-        if not path.parent.is_dir():
-            raise CatalogError(f"{path}: the folder {path.parent} does not exist; make it first")
-        catalog = cls(open_engine(path), clock)
+        catalog = cls(open_engine(url), clock)
         try:
             with reading(catalog._engine) as connection:
                 revision = migrations.revision(connection)
@@ -311,8 +309,9 @@ class Catalog:
 
     def queryables(self, collection: str | None = None) -> dict[str, dict[str, Any]]:
         """Return what filters can ask for: names with the JSON Schema of their values."""
-        kept = {name: schema_of(name, operand) for name, operand in QUERYABLES.items()}
         with reading(self._engine) as connection:
+            known = queryables(connection.dialect.name)
+            kept = {name: schema_of(name, operand) for name, operand in known.items()}
             return kept | stated(connection, collection)
 
     def current_stores(

@@ -28,10 +28,16 @@ def append(
     version: int | None,
     detail: Mapping[str, Any],
 ) -> None:
-    """Add an entry within the caller's transaction."""
+    """Add an entry within the caller's transaction, which holds the write lock."""
     connection.execute(
         changes.insert().values(
-            time=time, action=action, item_id=item_id, version=version, detail=dict(detail)
+            # Counted here: sequences of databases leave gaps where a transaction was undone.
+            seq=last(connection) + 1,
+            time=time,
+            action=action,
+            item_id=item_id,
+            version=version,
+            detail=dict(detail),
         )
     )
 

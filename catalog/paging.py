@@ -16,7 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql.elements import ColumnElement
 
-from catalog.queryables import ALWAYS, COMPILER
+from catalog.cql2.conditions import Compiler
+from catalog.queryables import ALWAYS
 from tiling.errors import QueryInvalid
 
 MAX_KEYS = 8
@@ -39,8 +40,11 @@ class Order:
     nullable: tuple[bool, ...]
 
     @classmethod
-    def of(cls, keys: Sequence[SortKey]) -> Order:
+    def of(cls, keys: Sequence[SortKey], compiler: Compiler) -> Order:
         """Return the order of sort keys, made complete by the id.
+
+        A property of the owner's JSON is two columns, as databases do not agree how numbers and
+        texts compare: numbers (true and false are 1 and 0) come first, then texts.
 
         Raises:
             QueryInvalid: a property that cannot be sorted by, or too many.
@@ -48,10 +52,12 @@ class Order:
         if len(keys) > MAX_KEYS:
             raise QueryInvalid(f"more than {MAX_KEYS} properties to sort by")
         complete = [*keys] if any(key.name == "id" for key in keys) else [*keys, SortKey("id")]
-        columns = tuple(_column(key.name) for key in complete)
-        descending = tuple(key.descending for key in complete)
-        nullable = tuple(key.name.removeprefix("properties.") not in ALWAYS for key in complete)
-        return cls(columns, descending, nullable)
+        columns = [(c, k) for k in complete for c in _columns(k.name, compiler)]
+        return cls(
+            tuple(column for column, _ in columns),
+            tuple(key.descending for _, key in columns),
+            tuple(key.name.removeprefix("properties.") not in ALWAYS for _, key in columns),
+        )
 
     def on(self, columns: Sequence[ColumnElement[Any]]) -> Order:
         """Return the same order on columns that hold the values of these."""
@@ -110,10 +116,11 @@ def _read(token: str, count: int) -> list[Any]:
     return values
 
 
-def _column(name: str) -> ColumnElement[Any]:
-    operand = COMPILER.named(name)
+def _columns(name: str, compiler: Compiler) -> list[ColumnElement[Any]]:
+    operand = compiler.named(name)
     if operand.json is not None:
-        return operand.json.value()
+        number, truth = operand.json.as_kind("number"), operand.json.as_kind("boolean")
+        return [sa.func.coalesce(number, truth), operand.json.as_kind("text")]
     if operand.sql is None or operand.kind == "bounds":
         raise QueryInvalid(f"{operand.name} cannot be sorted by")
-    return operand.sql
+    return [operand.sql]

@@ -7,8 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from catalog.dialects import dialect_of
 from catalog.records import Item, Version, data_interval
-from catalog.schema import published, published_boxes
+from catalog.schema import published
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
@@ -22,7 +23,7 @@ def show(connection: sa.Connection, item: Item, version: Version) -> None:
     assert result.inserted_primary_key is not None
     box = {name: row[name] for name in ("west", "east", "south", "north")}
     box |= {"first_day": days(row["first"]), "last_day": days(row["last"])}
-    connection.execute(published_boxes.insert().values(row=result.inserted_primary_key[0], **box))
+    dialect_of(connection).placed(connection, result.inserted_primary_key[0], box)
 
 
 def hide(connection: sa.Connection, item_id: str) -> None:
@@ -30,7 +31,7 @@ def hide(connection: sa.Connection, item_id: str) -> None:
     where = published.c.id == item_id
     number = connection.scalar(sa.select(published.c.row).where(where))
     if number is not None:
-        connection.execute(published_boxes.delete().where(published_boxes.c.row == number))
+        dialect_of(connection).displaced(connection, number)
         connection.execute(published.delete().where(where))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -136,12 +137,12 @@ published = sa.Table(
     sa.Column("min_height_m", sa.Float, nullable=False),
     sa.Column("max_height_m", sa.Float, nullable=False),
     sa.Column("words", sa.String, nullable=False),
-    sa.Column("properties", sa.JSON, nullable=False),
+    sa.Column("properties", sa.JSON().with_variant(JSONB(), "postgresql"), nullable=False),
     sa.Index("published_by_collection", "collection", "id"),
     sa.Index("published_by_update", "updated", "id"),
 )
 
-# An R*Tree of SQLite: 32-bit boxes around those of `published`, with days since 1970 as the third
+# On SQLite an R*Tree: 32-bit boxes around those of `published`, with days since 1970 as the third
 # dimension. A table to SQLAlchemy's queries only; the migration makes it.
 published_boxes = sa.table(
     "published_boxes",

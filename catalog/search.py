@@ -1,6 +1,6 @@
 """Search: which published assets lie where, from when, under which words; page by page.
 
-Only assets with a current version are found. Where a search says a place or a time, an R*Tree is
+Only assets with a current version are found. Where a search says a place or a time, an index is
 asked for candidates first; few of them are looked at one by one, and counted. Where there are many,
 the table is read in its order until the page is full.
 """
@@ -15,13 +15,15 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from catalog.access import AccessFilter
+from catalog.cql2.conditions import Compiler
 from catalog.cql2.places import extent_of
 from catalog.cql2.tree import Tree
+from catalog.dialects import Dialect, dialect_of
 from catalog.paging import Order, SortKey, token_of
 from catalog.published import days
-from catalog.queryables import COMPILER
+from catalog.queryables import compiler
 from catalog.records import Item, Version, parse_time
-from catalog.schema import published, published_boxes
+from catalog.schema import published
 from tiling.bounds import Region
 from tiling.errors import QueryInvalid, RecordInvalid
 
@@ -189,7 +191,7 @@ def parse_bbox(text: str) -> tuple[float, ...]:
     return values
 
 
-def conditions(query: SearchQuery) -> list[sa.ColumnElement[bool]]:
+def conditions(query: SearchQuery, compiler: Compiler) -> list[sa.ColumnElement[bool]]:
     """Return what must hold of rows of ``published``, page aside."""
     found: list[sa.ColumnElement[bool]] = []
     for column, wanted in (
@@ -211,7 +213,7 @@ def conditions(query: SearchQuery) -> list[sa.ColumnElement[bool]]:
     for word in query.text.casefold().split():
         found.append(published.c.words.contains(word, autoescape=True))
     if query.filter is not None:
-        found.append(COMPILER.condition(query.filter))
+        found.append(compiler.condition(query.filter))
     return found
 
 
@@ -226,24 +228,16 @@ def _overlaps(bbox: tuple[float, ...]) -> sa.ColumnElement[bool]:
     return sa.and_(*parts)
 
 
-def nearby(query: SearchQuery) -> list[sa.ColumnElement[bool]]:
-    """Return what the R*Tree can say: every match is among its rows, others may be."""
-    found: list[sa.ColumnElement[bool]] = []
-    b = published_boxes.c
+def _nearby(
+    query: SearchQuery, dialect: Dialect
+) -> tuple[sa.FromClause, sa.FromClause, list[sa.ColumnElement[bool]]]:
     boxes = [] if query.bbox is None else [_flat(query.bbox)]
     if (extent := extent_of(query.filter)) is not None:
         boxes.append(extent)
-    for west, south, east, north in boxes:
-        if west <= east:
-            found += [b.west <= east, b.east >= west]
-        found += [b.south <= north, b.north >= south]
-    if query.interval is not None:
-        first, last = query.interval
-        if first is not None:
-            found.append(b.last_day >= days(first))
-        if last is not None:
-            found.append(b.first_day <= days(last))
-    return found
+    first, last = query.interval or (None, None)
+    return dialect.near(
+        boxes, None if first is None else days(first), None if last is None else days(last)
+    )
 
 
 def _flat(bbox: tuple[float, ...]) -> tuple[float, float, float, float]:
@@ -263,11 +257,13 @@ def page(
     Raises:
         QueryInvalid: a filter or a token that means nothing.
     """
-    order = Order.of(query.sort)
-    where = [access.condition(published), *conditions(query)]
-    hints = nearby(query)
+    dialect = dialect_of(connection)
+    words = compiler(connection.dialect.name)
+    order = Order.of(query.sort, words)
+    where = [access.condition(published), *conditions(query, words)]
+    candidates, joined, hints = _nearby(query, dialect)
     columns = [published.c.id, *(c.label(f"key_{n}") for n, c in enumerate(order.columns))]
-    if not _are_few(connection, published_boxes if hints else published, hints):
+    if not _are_few(connection, candidates if hints else published, hints):
         rows = sa.select(*columns).where(*where)
         if query.token is not None:
             rows = rows.where(order.after(query.token))
@@ -277,12 +273,9 @@ def page(
             count = sa.select(sa.func.count()).select_from(published).where(*where)
             matched = connection.scalar(count) or 0
     else:
-        source: sa.FromClause = published
-        if hints:
-            source = published_boxes.join(published, published.c.row == published_boxes.c.row)
-            where += hints
+        source = joined if hints else published
         # Each candidate is looked at once, for the page and for the count.
-        matches = sa.select(*columns).select_from(source).where(*where).cte("matches")
+        matches = sa.select(*columns).select_from(source).where(*where, *hints).cte("matches")
         matches = matches.prefix_with("MATERIALIZED")
         there = order.on(list(matches.c)[1:])
         total = sa.select(sa.func.count()).select_from(matches).scalar_subquery()

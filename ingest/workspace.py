@@ -16,7 +16,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalog.database import Catalog
@@ -46,14 +46,16 @@ class Workspace:
 
     Attributes:
         root: the folder; made when first written to.
+        database_url: where the catalogue rests; empty: in ``catalog.db`` in the folder.
     """
 
     root: Path
+    database_url: str = field(default="", repr=False)
 
     @property
     def catalog_url(self) -> str:
         """Database URL of the catalogue."""
-        return f"sqlite:///{self.root.absolute() / 'catalog.db'}"
+        return self.database_url or f"sqlite:///{self.root.absolute() / 'catalog.db'}"
 
     def open_catalog(self) -> Catalog:
         """Open the catalogue; the folder is made if missing.

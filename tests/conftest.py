@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from tests.commands import Command, Outcome, run_cim
+from tests.postgres import Server, running_server
 
 SCHEMAS = Path(__file__).parent / "schemas"
 NODE = Path(__file__).parent / "node"
@@ -48,6 +49,13 @@ def cim_here(capfd: pytest.CaptureFixture[str]) -> Command:
         return Outcome(int(stopped.value.code or 0), out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server with PostGIS, started when first asked for."""
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

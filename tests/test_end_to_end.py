@@ -144,6 +144,24 @@ def test_versions_roll_back_and_deleting_frees_the_files(
     assert cim("list", "--data", data, "--json").json() == []
 
 
+def test_the_catalogue_rests_in_postgresql_when_told_so(
+    cim: Command, postgres: Server, tmp_path: Path
+) -> None:
+    env, data = {"CIM_DATABASE_URL": postgres.new_database()}, tmp_path / "data"
+    city = write_city(tmp_path / "城.geojson", 40)
+    common = ("--kind", "vector", "--crs", "EPSG:4326")
+    assert not cim("ingest", city, "--id", "城", "--data", data, *common, env=env).code
+    assert not (data / "catalog.db").exists()
+    (shown,) = cim("list", "--json", "--data", data, env=env).json()
+    assert shown["id"] == "城"
+    assert not cim("check", "城", "--data", data, env=env).code
+    nobody = {"CIM_DATABASE_URL": "postgresql://cim:geheim@127.0.0.1:9/cim"}
+    refused = cim("list", "--data", data, env=nobody)
+    assert refused.code == 1
+    assert "127.0.0.1:9/cim" in refused.err
+    assert "geheim" not in refused.out + refused.err
+
+
 def test_an_asset_of_another_kind_is_a_conflict(cim: Command, city: Path, tmp_path: Path) -> None:
     assert cim("ingest", city, "--id", "c", "--kind", "vector", "--data", tmp_path).code == 0
     done = cim("ingest", city, "--id", "c", *FOOTPRINTS, "--data", tmp_path)

@@ -9,13 +9,13 @@ offered: arithmetic and custom functions; they are refused by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.sql.elements import ColumnElement
 
+from catalog.cql2.dialect import ArrayOp, FilterDialect
 from catalog.cql2.operands import (
-    JsonProperty,
     Kind,
     Operand,
     Queryables,
@@ -48,14 +48,20 @@ class Compiler:
     """Turns trees into conditions on one set of properties.
 
     Args:
+        dialect: of the database.
         queryables: properties of the catalogue by name.
         json: the column with the owner's properties.
         fixed: names that the answer shows and no filter can use, with the reason.
     """
 
     def __init__(
-        self, queryables: Queryables, json: ColumnElement[Any], fixed: Mapping[str, str]
+        self,
+        dialect: FilterDialect,
+        queryables: Queryables,
+        json: ColumnElement[Any],
+        fixed: Mapping[str, str],
     ) -> None:
+        self._dialect = dialect
         self._queryables = queryables
         self._json = json
         self._fixed = fixed
@@ -94,7 +100,7 @@ class Compiler:
             return self._like(args)
         if op in SPATIAL:
             _count(op, args, 2, 2)
-            return spatial(op, *(self._place(arg) for arg in args))
+            return spatial(self._dialect, op, *(self._place(arg) for arg in args))
         if op in TEMPORAL:
             _count(op, args, 2, 2)
             return temporal(op, *(self._span(arg) for arg in args))
@@ -118,7 +124,7 @@ class Compiler:
                     f"the filter uses {node['op']!r}, which this catalogue does not offer"
                 )
             _count(op, args, 1, 1)
-            return _folded(op, self.operand(args[0]))
+            return self._folded(op, self.operand(args[0]))
         return literal(node)
 
     def named(self, name: str) -> Operand:
@@ -134,7 +140,9 @@ class Compiler:
             raise QueryInvalid(f"property {bare!r} cannot be asked for: {self._fixed[bare]}")
         if '"' in bare or "\0" in bare:
             raise QueryInvalid(f"property {bare!r}: no name holds such a character")
-        return Operand("json", None, f"property {bare!r}", json=JsonProperty(self._json, bare))
+        return Operand(
+            "json", None, f"property {bare!r}", json=self._dialect.json(self._json, bare)
+        )
 
     def _in(self, args: Sequence[Any]) -> Condition:
         _count("in", args, 2, 2)
@@ -181,29 +189,14 @@ class Compiler:
         wanted = [literal(each) for each in second]
         if any(each.kind not in ("text", "number", "boolean") for each in wanted):
             raise QueryInvalid(f"{op.upper()} compares text, numbers, true and false")
-        is_list = held.json.type() == "array"
-        each = sa.func.json_each(held.json.column, held.json._path).table_valued("value", "type")
+        return held.json.array(cast(ArrayOp, op), [each.literal for each in wanted])
 
-        def is_one_of(values: Sequence[Operand]) -> Condition:
-            return sa.or_(sa.false(), *(_element_is(each, value) for value in values))
-
-        def holds(condition: Condition) -> Condition:
-            return sa.exists(sa.select(sa.literal(1)).select_from(each).where(condition))
-
-        has_all = sa.and_(sa.true(), *(holds(_element_is(each, value)) for value in wanted))
-        no_other = sa.not_(holds(sa.not_(is_one_of(wanted))))
-        found = {
-            "a_contains": has_all,
-            "a_containedby": no_other,
-            "a_equals": sa.and_(has_all, no_other),
-            "a_overlaps": holds(is_one_of(wanted)),
-        }[op]
-        return sa.case((is_list, found)) == sa.true()
-
-
-def _element_is(each: Any, value: Operand) -> Condition:
-    types = {"text": ["text"], "number": ["integer", "real"], "boolean": ["true", "false"]}
-    return sa.and_(each.c.type.in_(types[value.kind]), each.c.value == value.sql)
+    def _folded(self, op: str, value: Operand) -> Operand:
+        if isinstance(value.literal, str) and value.kind == "text":
+            text = _FOLDS[op](value.literal)
+            return Operand("text", sa.literal(text), value.name, text)
+        sql = self._dialect.fold(op, value.value("text"))
+        return Operand("text", sql, f"{op.upper()}({value.name})")
 
 
 def _count(op: str, args: Any, least: int, most: int | None) -> None:
@@ -240,11 +233,3 @@ def _is_null(value: Operand) -> Condition:
     if value.sql is None or value.is_literal:
         raise QueryInvalid("IS NULL asks about a property")
     return value.sql.is_(None)
-
-
-def _folded(op: str, value: Operand) -> Operand:
-    if isinstance(value.literal, str) and value.kind == "text":
-        text = _FOLDS[op](value.literal)
-        return Operand("text", sa.literal(text), value.name, text)
-    sql = getattr(sa.func, f"cim_{op}")(value.value("text"), type_=sa.String)
-    return Operand("text", sql, f"{op.upper()}({value.name})")

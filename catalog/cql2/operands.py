@@ -7,6 +7,7 @@ holds something else. So ``NOT (floors > 3)`` leaves out an asset whose floors a
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.sql.elements import ColumnElement
 
+from catalog.cql2.dialect import JsonProperty
 from catalog.records import parse_time
 from catalog.schema import Instant
 from tiling.errors import QueryInvalid, RecordInvalid
@@ -25,32 +27,8 @@ Kind = Literal["text", "number", "boolean", "instant", "json", "array", "geometr
 BEFORE_ALL, AFTER_ALL = "", "~"
 """Stand for open ends among instants, which are text of fixed width beginning with a digit."""
 
+_MARKS = re.compile("[\u0300-\u036f]+")
 _DAY = timedelta(days=1) - timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class JsonProperty:
-    """A property in a JSON column; SQL that reads it as one type, null where it has another."""
-
-    column: ColumnElement[Any]
-    name: str
-
-    @property
-    def _path(self) -> str:
-        return f'$."{self.name}"'
-
-    def type(self) -> ColumnElement[Any]:
-        """``null`` where it is stated so, NULL where it is not there."""
-        return sa.func.json_type(self.column, self._path)
-
-    def value(self) -> ColumnElement[Any]:
-        """Return it as it is; numbers come before text."""
-        return sa.func.json_extract(self.column, self._path)
-
-    def as_kind(self, kind: Kind) -> ColumnElement[Any]:
-        """Return it as text, number or boolean (1, 0)."""
-        types = {"text": ["text"], "number": ["integer", "real"], "boolean": ["true", "false"]}
-        return sa.case((self.type().in_(types[kind]), self.value()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +154,15 @@ def _moment(text: str) -> datetime:
 
 
 def fold_case(text: str | None) -> str | None:
-    """Return text without regard to case: what CASEI compares."""
-    return None if text is None else text.casefold()
+    """Return text without regard to case: what CASEI compares.
+
+    By way of upper case, which any database can say too, and "ß" and "SS" are still the same.
+    """
+    return None if text is None else text.upper().lower()
 
 
 def fold_accents(text: str | None) -> str | None:
     """Return text without accents: what ACCENTI compares."""
     if text is None:
         return None
-    apart = unicodedata.normalize("NFD", text)
-    return unicodedata.normalize("NFC", "".join(c for c in apart if not unicodedata.combining(c)))
+    return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFD", text)))

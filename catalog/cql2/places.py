@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 import shapely
-import sqlalchemy as sa
 from shapely.errors import ShapelyError
 from sqlalchemy.sql.elements import ColumnElement
 
+from catalog.cql2.dialect import FilterDialect
 from catalog.cql2.operands import Operand
 from tiling.errors import QueryInvalid
 
@@ -37,10 +37,11 @@ _TYPES = frozenset(
 )
 
 
-def spatial(op: str, first: Any, second: Any) -> ColumnElement[bool]:
+def spatial(dialect: FilterDialect, op: str, first: Any, second: Any) -> ColumnElement[bool]:
     """Return the condition that the footprint and a geometry are in a relation.
 
     Args:
+        dialect: of the database.
         op: a key of `SPATIAL`.
         first, second: the property ``geometry`` and a GeoJSON geometry or a bbox, in any order.
 
@@ -53,8 +54,7 @@ def spatial(op: str, first: Any, second: Any) -> ColumnElement[bool]:
         raise QueryInvalid(f"{op.upper()} compares the property 'geometry' with a geometry")
     assert first.sql is not None
     bounds = list(first.sql.clauses)
-    wkb = shapely.to_wkb(read_geometry(second))
-    return sa.func.cim_spatial(op, wkb, *bounds, type_=sa.Integer) == 1
+    return dialect.relation(op, shapely.to_wkb(read_geometry(second)), bounds)
 
 
 def read_geometry(data: Any) -> shapely.Geometry:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from catalog.engine import where
 from catalog.schema import HEAD
 from tiling.errors import CatalogError
 
@@ -51,7 +52,7 @@ def upgrade(connection: sa.Connection, folder: Path = FOLDER, target: str = "hea
             ScriptDirectory.from_config(settings).get_revision(found)
         except CommandError as error:
             raise CatalogError(
-                f"{connection.engine.url.database}: the catalogue is of revision {found}, newer "
+                f"{where(connection.engine)}: the catalogue is of revision {found}, newer "
                 f"than this program, which knows {HEAD}; install the newer program"
             ) from error
     command.upgrade(settings, target)

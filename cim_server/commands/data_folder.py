@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ DataOption = Annotated[
     Path, typer.Option("--data", help="The data folder.", envvar="CIM_DATA", show_default=True)
 ]
 DEFAULT_DATA = Path("data")
+DATABASE_VARIABLE = "CIM_DATABASE_URL"
 
 
 def existing(data: Path) -> Workspace:
@@ -25,4 +27,9 @@ def existing(data: Path) -> Workspace:
     # Whoever mistypes --data should not be shown an empty city.
     if not data.exists():
         raise NotFound(f"there is no data folder {data}: name it with --data, or $CIM_DATA")
-    return Workspace(data)
+    return workspace(data)
+
+
+def workspace(data: Path) -> Workspace:
+    """Return a data folder with the catalogue that ``CIM_DATABASE_URL`` names, or its own."""
+    return Workspace(data, os.environ.get(DATABASE_VARIABLE, ""))

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cim_server.commands.data_folder import DEFAULT_DATA, DataOption, existing
+from cim_server.commands.data_folder import workspace as workspace_of
 from cim_server.commands.declared import Declared, declares, given, options_of
 from cim_server.commands.printed import JsonOption, emit
 from cim_server.progress import ConsoleProgress
@@ -18,7 +19,6 @@ from ingest.manifest import parse_memory
 from ingest.plan import make_plan
 from ingest.report import Report
 from ingest.run import IngestFailed, Resources, ingest, update
-from ingest.workspace import Workspace
 from styles import load_style
 from tiling.errors import ConfigError
 
@@ -122,7 +122,7 @@ def ingest_command(
     else:
         options = options_of(declared)
         with ConsoleProgress(options.id) as progress:
-            run = partial(ingest, options, Workspace(data), resources, progress)
+            run = partial(ingest, options, workspace_of(data), resources, progress)
             made = _reported(report, run)
     if as_json:
         emit(made.to_json())

@@ -15,12 +15,11 @@ from typing import Annotated
 
 import typer
 
-from cim_server.commands.data_folder import DEFAULT_DATA, DataOption
+from cim_server.commands.data_folder import DEFAULT_DATA, DataOption, workspace
 from cim_server.commands.making import print_result, resources_of
 from cim_server.progress import ConsoleProgress
 from ingest.manifest import merge_options
 from ingest.run import ingest
-from ingest.workspace import Workspace
 
 
 def serve_command(
@@ -58,7 +57,7 @@ def demo_command(
     for manifest in demo_manifests():
         options = merge_options({}, manifest)
         with ConsoleProgress(options.id, quiet=not sys.stderr.isatty()) as progress:
-            run = partial(ingest, options, Workspace(data), resources, progress)
+            run = partial(ingest, options, workspace(data), resources, progress)
             print_result(run())
     settings = replace(Settings.from_env(), data=data, host=host, port=port)
     if check:

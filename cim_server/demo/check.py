@@ -62,7 +62,7 @@ def _serving(settings: Settings) -> Iterator[str]:
 
 
 def _tile_urls(settings: Settings, base: str) -> Iterator[str]:
-    workspace = Workspace(settings.data)
+    workspace = Workspace(settings.data, settings.database_url)
     with workspace.open_catalog() as catalog:
         for item in catalog.items():
             version = catalog.version(item.id)

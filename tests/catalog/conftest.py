@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from catalog.database import Catalog
 from catalog.records import Item, NewVersion, StoreRef, standard_collections
+from tests.postgres import Server
 from tiling.bounds import Region
 
 
@@ -36,8 +36,30 @@ def item(item_id: str = "guanggu", **fields: object) -> Item:
     return Item(item_id, **given)  # type: ignore[arg-type]
 
 
+NewDatabase = Callable[[], str]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def new_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> NewDatabase:
+    """Return a function that makes an empty database and returns its URL: the laws of a catalogue
+    hold on every one.
+    """
+    if request.param == "postgresql":
+        server: Server = request.getfixturevalue("postgres")
+        return server.new_database
+    return lambda: f"sqlite:///{tmp_path_factory.mktemp('c') / 'catalog.sqlite'}"
+
+
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with Catalog.open(tmp_path / "catalog.sqlite", clock=ticking()) as opened:
+def database(new_database: NewDatabase) -> str:
+    """The URL of an empty database."""
+    return new_database()
+
+
+@pytest.fixture
+def catalog(database: str) -> Iterator[Catalog]:
+    with Catalog.open(database, clock=ticking()) as opened:
         opened.ensure_collections(standard_collections())
         yield opened

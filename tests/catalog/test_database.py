@@ -25,6 +25,7 @@ from catalog.records import (
 )
 from catalog.search import SearchQuery
 from tests.catalog.conftest import item, new_version, store
+from tests.postgres import Server
 from tiling.bounds import Region
 from tiling.errors import CatalogError, ConfigError, Conflict, NotFound, RecordInvalid
 
@@ -269,7 +270,7 @@ def _publish_and_die(path: Path) -> None:
     Catalog.open(path).publish(item(title="半成品"), new_version())
 
 
-def _publish_many(path: Path, name: str, count: int, start: Barrier) -> None:
+def _publish_many(path: str, name: str, count: int, start: Barrier) -> None:
     with Catalog.open(path) as catalog:
         start.wait(30)
         for _ in range(count):
@@ -282,8 +283,10 @@ def _run(target: object, *args: object) -> multiprocessing.process.BaseProcess:
     return process
 
 
-def test_a_kill_within_a_publication_leaves_the_previous_version_current(tmp_path: Path) -> None:
-    path = tmp_path / "catalog.sqlite"
+def test_a_kill_within_a_publication_leaves_the_previous_version_current(
+    database: str,
+) -> None:
+    path = database
     with Catalog.open(path) as catalog:
         catalog.ensure_collections(standard_collections())
         catalog.publish(item(), new_version())
@@ -296,8 +299,10 @@ def test_a_kill_within_a_publication_leaves_the_previous_version_current(tmp_pat
         assert [c.action for c in catalog.changes()] == ["create", "publish"]
 
 
-def test_two_processes_publish_the_same_asset_and_lose_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "catalog.sqlite"
+def test_two_processes_publish_the_same_asset_and_lose_nothing(
+    database: str,
+) -> None:
+    path = database
     with Catalog.open(path) as catalog:
         catalog.ensure_collections(standard_collections())
         start = multiprocessing.get_context("spawn").Barrier(2)
@@ -312,8 +317,10 @@ def test_two_processes_publish_the_same_asset_and_lose_nothing(tmp_path: Path) -
         assert catalog.item("guanggu").current == 50
 
 
-def test_two_processes_make_the_same_new_catalogue(tmp_path: Path) -> None:
-    path = tmp_path / "catalog.sqlite"
+def test_two_processes_make_the_same_new_catalogue(
+    database: str,
+) -> None:
+    path = database
     start = multiprocessing.get_context("spawn").Barrier(2)
     others = [_run(_open_only, path, start) for _ in range(2)]
     for process in others:
@@ -323,7 +330,7 @@ def test_two_processes_make_the_same_new_catalogue(tmp_path: Path) -> None:
         assert catalog.sequence() == 0
 
 
-def _open_only(path: Path, start: Barrier) -> None:
+def _open_only(path: str, start: Barrier) -> None:
     start.wait(30)
     Catalog.open(path).close()
 
@@ -351,19 +358,17 @@ def test_readers_in_threads_see_whole_publications(catalog: Catalog) -> None:
 
 
 def test_another_writer_is_waited_for_and_then_named(
-    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "catalog.sqlite"
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
     monkeypatch.setattr(engine, "BUSY_SECONDS", 0.2)
-    with Catalog.open(path) as impatient, pytest.raises(Conflict, match="another process"):
-        impatient.publish(item(), new_version())
-    other.execute("ROLLBACK")
-    other.close()
+    with engine.writing(catalog._engine), Catalog.open(database) as impatient:
+        with pytest.raises(Conflict, match="another process"):
+            impatient.publish(item(), new_version())
 
 
-def test_a_full_disk_is_told_and_changes_nothing(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    catalog = Catalog.open(tmp_path / "catalog.sqlite")
+    catalog.ensure_collections(standard_collections())
     catalog.publish(item(), new_version())
 
     @sa.event.listens_for(catalog._engine, "connect")
@@ -376,6 +381,7 @@ def test_a_full_disk_is_told_and_changes_nothing(catalog: Catalog, tmp_path: Pat
     with pytest.raises(CatalogError, match="full; free some space"):
         catalog.publish(item(), new_version(info={"big": "x" * 100_000}))
     assert catalog.version("guanggu").number == 1
+    catalog.close()
 
 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
@@ -391,11 +397,27 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
         Catalog.open(tmp_path / "none" / "catalog.sqlite")
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:secret@h/db", "sqlite://", "sqlite:///x?mode=ro"])
-def test_only_sqlite_files_are_taken_and_no_password_is_shown(url: str) -> None:
+@pytest.mark.parametrize(
+    "url", ["mysql://u:secret@h/db", "sqlite://", "sqlite:///x?mode=ro", "://secret"]
+)
+def test_other_databases_are_refused_and_no_password_is_shown(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Catalog.open(url)
     assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_does_not_answer_is_told_without_the_password() -> None:
+    with pytest.raises(CatalogError, match="u:\\*\\*\\*@127.0.0.1:9/db") as caught:
+        Catalog.open("postgresql://u:secret@127.0.0.1:9/db")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_that_sorts_by_language_or_lacks_postgis_is_refused(postgres: Server) -> None:
+    by_language = postgres.new_database("TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'zh'")
+    with pytest.raises(ConfigError, match="LC_COLLATE 'C'"):
+        Catalog.open(by_language)
+    with pytest.raises(ConfigError, match="CREATE EXTENSION postgis"):
+        Catalog.open(postgres.new_database("TEMPLATE template0"))
 
 
 def test_paths_with_chinese_and_odd_characters_are_opened(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ from catalog.paging import SortKey
 from catalog.records import standard_collections
 from catalog.search import SearchQuery
 from catalog.stac import item_to_stac
-from tests.catalog.conftest import item, new_version, ticking
+from tests.catalog.conftest import NewDatabase, item, new_version, ticking
 from tiling.bounds import Region
 from tiling.errors import QueryInvalid
 
@@ -45,11 +44,10 @@ class City:
 
 
 @pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[City]:
+def city(new_database: NewDatabase) -> Iterator[City]:
     """120 assets whose owners disagree about the types of their properties."""
     dice = random.Random(7)
-    path: Path = tmp_path_factory.mktemp("city") / "catalog.sqlite"
-    with Catalog.open(path, clock=ticking()) as catalog:
+    with Catalog.open(new_database(), clock=ticking()) as catalog:
         catalog.ensure_collections(standard_collections())
         for n in range(120):
             west, south = dice.randrange(-10, 10), dice.randrange(-10, 10)
@@ -111,7 +109,7 @@ def value(document: dict[str, Any], node: Any) -> Any:
     if not isinstance(inner, str):
         return None
     if node["op"] == "casei":
-        return inner.casefold()
+        return inner.upper().lower()
     apart = unicodedata.normalize("NFD", inner)
     return unicodedata.normalize("NFC", "".join(c for c in apart if not unicodedata.combining(c)))
 
@@ -293,7 +291,7 @@ trees = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(trees)
 def test_the_database_finds_what_the_items_say(city: City, tree: dict[str, Any]) -> None:
     catalog, documents = city.catalog, city.documents
@@ -311,7 +309,7 @@ def key_of(found: Any) -> Any:
 SORTABLE = ["title", "collection", "datetime", "created", "cim:kind", "id", "owner"]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     st.lists(st.builds(SortKey, st.sampled_from(SORTABLE), st.booleans()), max_size=3),
     st.integers(1, 50),
@@ -337,6 +335,8 @@ def test_pages_in_any_order_neither_skip_nor_repeat(
                 break  # lists have no order that a client could check
             if a is None or b is None:
                 assert a is not None or b is None, "what has no value comes last"
+            elif key_of(a)[0] != key_of(b)[0]:
+                assert key_of(a) < key_of(b), "numbers come before texts"
             elif key_of(a) != key_of(b):
                 assert (key_of(a) > key_of(b)) == key.descending
             else:

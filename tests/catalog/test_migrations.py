@@ -1,7 +1,6 @@
 """A catalogue of any age opens, and loses nothing on the way."""
 
 import shutil
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from alembic.script import ScriptDirectory
 
 from catalog import migrations
 from catalog.database import Catalog
-from catalog.engine import migrating, reading, writing
+from catalog.engine import migrating, open_engine, reading, writing
 from catalog.records import standard_collections
 from catalog.schema import HEAD, metadata
 from tests.catalog.conftest import item, new_version, ticking
@@ -44,49 +43,54 @@ def future(tmp_path: Path, extra: str = "") -> Path:
     return folder
 
 
-def contents(path: Path) -> dict[str, list[tuple[object, ...]]]:
+def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
     tables = ["collections", "items", "versions", "stores", "numbers", "published", "changes"]
-    with sqlite3.connect(path) as connection:
-        found = {}
+    found: dict[str, list[tuple[object, ...]]] = {}
+    engine = open_engine(url)
+    with reading(engine) as connection:
         for table in tables:
-            columns = ", ".join(f'"{column.name}"' for column in metadata.tables[table].columns)
-            found[table] = connection.execute(f"SELECT {columns} FROM {table}").fetchall()
-        found["boxes"] = connection.execute("SELECT * FROM published_boxes").fetchall()
-    connection.close()
-    return found
+            query = sa.select(*metadata.tables[table].columns)
+            found[table] = [tuple(row) for row in connection.execute(query)]
+        if connection.dialect.name == "sqlite":
+            boxes = connection.execute(sa.text("SELECT * FROM published_boxes"))
+            found["boxes"] = [tuple(row) for row in boxes]
+    engine.dispose()
+    # In the order of rows in a database there is no law.
+    return {table: sorted(rows, key=repr) for table, rows in found.items()}
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> Path:
-    path = tmp_path / "catalog.sqlite"
-    with Catalog.open(path) as catalog:
+def filled(database: str) -> str:
+    with Catalog.open(database) as catalog:
         catalog.ensure_collections(standard_collections())
         for n in range(3):
             catalog.publish(item("随州", properties={"n": n}), new_version(info={"名": "🏙️"}))
         catalog.publish(item("gone"), new_version())
         catalog.delete("gone")
-    return path
+    return database
 
 
-def test_the_migrated_tables_are_those_of_the_code(filled: Path) -> None:
+def test_the_migrated_tables_are_those_of_the_code(filled: str) -> None:
     with Catalog.open(filled) as catalog, reading(catalog._engine) as connection:
         # The tree and the tables below it are SQLite's own.
         options = {
             "compare_type": True,
-            "include_name": lambda name, *_: not str(name).startswith("published_boxes"),
+            "include_name": lambda name, *_: (
+                not str(name).startswith(("published_boxes", "spatial_ref_sys", "published_by_box"))
+            ),
         }
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
 
 
-def test_the_head_of_the_code_is_the_newest_migration(filled: Path) -> None:
+def test_the_head_of_the_code_is_the_newest_migration(filled: str) -> None:
     with Catalog.open(filled) as catalog, reading(catalog._engine) as connection:
         scripts = ScriptDirectory.from_config(migrations.config(connection))
         assert scripts.get_heads() == [HEAD]
         assert migrations.revision(connection) == HEAD
 
 
-def test_up_and_down_again_keeps_every_row(filled: Path, tmp_path: Path) -> None:
+def test_up_and_down_again_keeps_every_row(filled: str, tmp_path: Path) -> None:
     folder = future(tmp_path)
     before = contents(filled)
     with Catalog.open(filled) as catalog:
@@ -103,20 +107,21 @@ def test_up_and_down_again_keeps_every_row(filled: Path, tmp_path: Path) -> None
         assert catalog.publish(item("gone"), new_version()).number == 2
 
 
-def test_down_to_nothing_and_up_again_gives_an_empty_catalogue(filled: Path) -> None:
+def test_down_to_nothing_and_up_again_gives_an_empty_catalogue(filled: str) -> None:
     with Catalog.open(filled) as catalog, migrating(catalog._engine) as connection:
         migrations.downgrade(connection, "base")
-        assert sa.inspect(connection).get_table_names() == ["alembic_version"]
+        assert set(sa.inspect(connection).get_table_names()) - {"spatial_ref_sys"} == {
+            "alembic_version"
+        }
     with Catalog.open(filled) as catalog:
         assert catalog.items() == []
         assert catalog.sequence() == 0
 
 
 def test_what_was_published_before_there_were_searches_is_found_as_if_published_now(
-    tmp_path: Path,
+    database: str,
 ) -> None:
-    path = tmp_path / "catalog.sqlite"
-    with Catalog.open(path, clock=ticking()) as catalog:
+    with Catalog.open(database, clock=ticking()) as catalog:
         catalog.ensure_collections(standard_collections())
         for name, said in {
             "moment": {"datetime": "2020-02-03T04:05:06.789+08:00"},
@@ -128,23 +133,21 @@ def test_what_was_published_before_there_were_searches_is_found_as_if_published_
         catalog.rollback("moment", 1)
         catalog.publish(item("gone"), new_version())
         catalog.delete("gone")
-        before = contents(path)
+        before = contents(database)
         with migrating(catalog._engine) as connection:
             migrations.downgrade(connection, "0001")
             assert "published" not in sa.inspect(connection).get_table_names()
         with migrating(catalog._engine) as connection:
             migrations.upgrade(connection)
-    after = contents(path)
+    after = contents(database)
     # The numbers of rows are nobody's business; boxes go with their rows.
     for state in (before, after):
-        state["published"] = sorted(row[1:] for row in state["published"])
-        state["boxes"] = sorted(row[1:] for row in state["boxes"])
+        state["published"] = sorted((row[1:] for row in state["published"]), key=repr)
+        state["boxes"] = sorted((row[1:] for row in state.get("boxes", [])), key=repr)
     assert after == before
 
 
-def test_a_migration_that_fails_leaves_the_old_catalogue_whole(
-    filled: Path, tmp_path: Path
-) -> None:
+def test_a_migration_that_fails_leaves_the_old_catalogue_whole(filled: str, tmp_path: Path) -> None:
     folder = future(tmp_path, extra='op.execute("SELECT no_such_function()")')
     before = contents(filled)
     with Catalog.open(filled) as catalog:
@@ -159,21 +162,26 @@ def test_a_migration_that_fails_leaves_the_old_catalogue_whole(
         assert "owner" not in {c["name"] for c in sa.inspect(connection).get_columns("items")}
 
 
-def test_a_migration_that_breaks_references_is_undone(filled: Path, tmp_path: Path) -> None:
+def test_a_migration_that_breaks_references_is_undone(filled: str, tmp_path: Path) -> None:
     folder = future(tmp_path, extra='op.execute("DELETE FROM items")')
     before = contents(filled)
     with Catalog.open(filled) as catalog:
-        with pytest.raises(CatalogError, match="break 4 references, the first in table versions"):
+        with pytest.raises(
+            CatalogError, match="4 references, the first in table|violates foreign key"
+        ):
             with migrating(catalog._engine) as connection:
                 migrations.upgrade(connection, folder)
         assert contents(filled) == before
-        with pytest.raises(CatalogError, match="FOREIGN KEY"), writing(catalog._engine) as again:
+        with (
+            pytest.raises(CatalogError, match="(?i)foreign key"),
+            writing(catalog._engine) as again,
+        ):
             again.execute(sa.text("DELETE FROM items"))
     assert contents(filled) == before
 
 
 def test_a_catalogue_of_a_newer_program_is_refused_and_left_alone(
-    filled: Path, tmp_path: Path
+    filled: str, tmp_path: Path
 ) -> None:
     with Catalog.open(filled) as catalog, migrating(catalog._engine) as connection:
         migrations.upgrade(connection, future(tmp_path))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +12,7 @@ from catalog.access import EVERYTHING, NOTHING, AccessFilter
 from catalog.database import Catalog
 from catalog.records import Item, Version, data_interval, standard_collections
 from catalog.search import SearchQuery, parse_bbox, parse_interval
-from tests.catalog.conftest import item, new_version, ticking
+from tests.catalog.conftest import NewDatabase, item, new_version, ticking
 from tiling.bounds import Region
 from tiling.errors import NotFound, QueryInvalid
 
@@ -24,13 +23,12 @@ DAY0 = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
+def city(new_database: NewDatabase) -> Iterator[Catalog]:
     """80 assets on a coarse grid, so that edges touch and times are equal now and then."""
     import random
 
     dice = random.Random(42)
-    path: Path = tmp_path_factory.mktemp("city") / "catalog.sqlite"
-    with Catalog.open(path, clock=ticking()) as catalog:
+    with Catalog.open(new_database(), clock=ticking()) as catalog:
         catalog.ensure_collections(standard_collections())
         for n in range(80):
             west, south = dice.randrange(-180, 175, 5), dice.randrange(-90, 85, 5)
@@ -154,7 +152,7 @@ def pages(catalog: Catalog, query: SearchQuery, access: AccessFilter) -> Iterato
         query = replace(query, token=page.next)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(queries, filters)
 def test_search_equals_brute_force_and_pages_neither_skip_nor_repeat(
     city: Catalog, query: SearchQuery, access: AccessFilter
@@ -264,7 +262,7 @@ def test_bboxes_are_read() -> None:
             parse_bbox(odd)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(filters)
 def test_extents_are_those_of_what_may_be_seen(city: Catalog, access: AccessFilter) -> None:
     expected: dict[str, list[tuple[Item, Version]]] = {}

@@ -91,6 +91,16 @@ def _create_changes() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("changes_by_item", "changes", ["item_id", "seq"])
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "CREATE FUNCTION changes_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'the change log is append-only'; END $$"
+        )
+        op.execute(
+            "CREATE TRIGGER changes_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON changes "
+            "FOR EACH STATEMENT EXECUTE FUNCTION changes_refuse()"
+        )
+        return
     for event in ("UPDATE", "DELETE"):
         op.execute(
             f"CREATE TRIGGER changes_refuse_{event.lower()} BEFORE {event} ON changes "
@@ -102,3 +112,5 @@ def downgrade() -> None:
     """Drop the tables, and with them what they hold."""
     for table in reversed(_TABLES):
         op.drop_table(table)
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION changes_refuse()")

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0002"
 down_revision = "0001"
@@ -32,15 +33,11 @@ def upgrade() -> None:
             for name in ("west", "south", "east", "north", "min_height_m", "max_height_m")
         ),
         sa.Column("words", sa.String, nullable=False),
-        sa.Column("properties", sa.JSON, nullable=False),
+        sa.Column("properties", sa.JSON().with_variant(JSONB(), "postgresql"), nullable=False),
     )
     op.create_index("published_by_collection", "published", ["collection", "id"])
     op.create_index("published_by_update", "published", ["updated", "id"])
-    op.execute(
-        "CREATE VIRTUAL TABLE published_boxes "
-        "USING rtree(row, west, east, south, north, first_day, last_day)"
-    )
-    interval = "json_extract(i.properties, '$.start_datetime') IS NOT NULL"
+    interval = f"{_member('i.properties', 'start_datetime')} IS NOT NULL"
     op.execute(
         f"""
         INSERT INTO published (
@@ -55,9 +52,36 @@ def upgrade() -> None:
             CASE WHEN {interval} THEN i.data_end END,
             coalesce(i.data_start, v.created), coalesce(i.data_end, v.created),
             v.west, v.south, v.east, v.north, v.min_height_m, v.max_height_m,
-            i.words, i.properties
+            i.words, {"i.properties::jsonb" if _is_postgresql() else "i.properties"}
         FROM items i JOIN versions v ON v.item_id = i.id AND v.number = i.current
         """
+    )
+    _index_boxes()
+    with op.batch_alter_table("items") as table:
+        for name in ("words", "data_start", "data_end"):
+            table.drop_column(name)
+
+
+def _is_postgresql() -> bool:
+    return op.get_bind().dialect.name == "postgresql"
+
+
+def _member(column: str, name: str) -> str:
+    if _is_postgresql():
+        return f"({column} ->> '{name}')"
+    return f"json_extract({column}, '$.{name}')"
+
+
+def _index_boxes() -> None:
+    if _is_postgresql():
+        op.execute(
+            "CREATE INDEX published_by_box ON published "
+            "USING gist (box(point(west, south), point(east, north)))"
+        )
+        return
+    op.execute(
+        "CREATE VIRTUAL TABLE published_boxes "
+        "USING rtree(row, west, east, south, north, first_day, last_day)"
     )
     op.execute(
         """
@@ -67,9 +91,6 @@ def upgrade() -> None:
         FROM published
         """
     )
-    with op.batch_alter_table("items") as table:
-        for name in ("words", "data_start", "data_end"):
-            table.drop_column(name)
 
 
 def downgrade() -> None:
@@ -85,14 +106,12 @@ def downgrade() -> None:
         """
     )
     # Where the data say nothing of their time, that of publishing stood in for it.
+    stated = ", ".join(_member("properties", n) for n in ("datetime", "start_datetime"))
     op.execute(
-        """
-        UPDATE items SET data_start = NULL, data_end = NULL
-        WHERE coalesce(json_extract(properties, '$.datetime'),
-                       json_extract(properties, '$.start_datetime')) IS NULL
-        """
+        f"UPDATE items SET data_start = NULL, data_end = NULL WHERE coalesce({stated}) IS NULL"
     )
     with op.batch_alter_table("items") as table:
         table.alter_column("words", existing_type=sa.String, server_default=None)
-    op.execute("DROP TABLE published_boxes")
+    if not _is_postgresql():
+        op.execute("DROP TABLE published_boxes")
     op.drop_table("published")
