@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ingest.make import Made, Making, fresh, judge
 from ingest.readers import open_source
@@ -17,8 +18,11 @@ from ingest.readers.point_files import PointFilesReader
 from ingest.readers.points import chunk_findings, common_columns, read_chunk
 from tiling.batches import PointBatch
 from tiling.crs import TILE_REF, describe_shift
+from tiling.errors import OutsideArea
 from tiling.findings import Finding
+from tiling.geoid import ELLIPSOIDAL
 from tiling.stores.zip3tz import ThreeTzWriter
+from tiling.tilers.base import TilesetInfo
 from tiling.tilers.pointcloud import PointCloudTiler
 from tiling.validate.pointcloud import check_pointcloud_archive
 
@@ -38,7 +42,8 @@ def make_pointcloud(making: Making) -> Made:
     writer = ThreeTzWriter(fresh(making.folder / "tiles.3tz"))
     try:
         with making.report.step("tile"):
-            info = tiler.run(_chunks(making), making.run(writer))
+            chunks = _chunks(making)
+            info = tiler.run(chunks, making.run(writer))
             tiles = writer.commit()
     finally:
         writer.abort()
@@ -46,7 +51,35 @@ def make_pointcloud(making: Making) -> Made:
         making.progress.begin("check", info.tiles)
         found, _ = check_pointcloud_archive(tiles.path, making.executor, making.progress.advance)
     judge(making, found)
-    return Made((("tiles", tiles),), info)
+    return Made(
+        (("tiles", tiles),), replace(info, metadata={**info.metadata, **_told(chunks, info)})
+    )
+
+
+def _told(chunks: Sequence[PointChunk], info: TilesetInfo) -> dict[str, Any]:
+    """Return what viewers tell of a point besides its tile: what columns mean, and its height.
+
+    Heights in tiles are ellipsoidal. How far the datum of the source lies above the ellipsoid is
+    stated at the corners of the bounds (south-west, south-east, north-west, north-east), bilinear
+    between them; left out where sources have several datums, or where a corner has no geoid.
+    """
+    said = {column.name: column.description for column in chunks[0].columns}
+    fields = [
+        {**field, "description": said[field["name"]]} if said.get(field["name"]) else field
+        for field in info.metadata["fields"]
+    ]
+    told: dict[str, Any] = {"fields": fields}
+    datums = {chunk.ref.vertical for chunk in chunks}
+    datum = datums.pop() if len(datums) == 1 else None
+    if datum is not None and datum != ELLIPSOIDAL:
+        west, south, east, north = info.bounds.bbox2d()
+        try:
+            undulations = datum.separation([west, east, west, east], [south, south, north, north])
+        except OutsideArea:
+            # The corners may lie outside a city's own grid although no point does.
+            return told
+        told["datum"] = {"id": datum.code, "undulations_m": undulations.tolist()}
+    return told
 
 
 def _chunks(making: Making) -> list[PointChunk]:

@@ -56,7 +56,7 @@ def test_every_item_and_collection_is_valid(
     demo: Assets, demo_server: Client, items: list[dict[str, Any]]
 ) -> None:
     assert {item["id"] for item in items} == {asset["id"] for asset in demo.listed}
-    assert len(items) == 16
+    assert len(items) == 18
     for item in items:
         Item.model_validate(item)
         assert len(item["bbox"]) == 6
@@ -132,6 +132,7 @@ def test_boxes_hold_what_the_sources_hold_and_little_more(items: list[dict[str, 
         "hubei": (107.9, 28.8, 116.6, 33.5),
         "washington": (-78, 38, -76, 48),
         "naip": (-100.2, 46, -98, 48),
+        "autzen": (-123.08, 44.04, -123.06, 44.06),
     }
     for item in items:
         west, south, _, east, north, _ = item["bbox"]

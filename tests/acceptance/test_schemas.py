@@ -111,7 +111,7 @@ def test_errors_decrease_from_the_tileset_to_its_leaves(
 
 
 def test_cim_check_finds_every_law_kept(cim_here: Command, demo: Assets) -> None:
-    assert len(demo.listed) == 16
+    assert len(demo.listed) == 18
     for asset in demo.listed:
         checked = cim_here("check", asset["id"], "--data", demo.data, "--json")
         assert checked.code == 0, (asset["id"], checked.out)

@@ -27,7 +27,7 @@ STEEP = Path(__file__).parent.parent / "data" / "raster" / "big_tujunga.tif"
 PLACES = ("washington", "tujunga")
 
 # Heights of the finest meshes at places (degrees), as Cesium's own decoder reads the tiles.
-_MESH_HEIGHTS = """async ([level, places]) => {
+MESH_HEIGHTS = """async ([level, places]) => {
   const provider = window.cim.viewer.scene.terrainProvider;
   const scheme = provider.tilingScheme;
   const radians = Math.PI / 180;
@@ -168,7 +168,7 @@ def test_no_building_stands_more_than_10_cm_above_the_finest_terrain(
     level = _finest_level(visit)
     places, bases = _walls(data)
     heights = np.array(
-        visit.watched.page.evaluate(_MESH_HEIGHTS, [level, np.concatenate(places).tolist()])
+        visit.watched.page.evaluate(MESH_HEIGHTS, [level, np.concatenate(places).tolist()])
     )
     above = bases - _lowest(heights, places)
     print(
@@ -205,7 +205,7 @@ def test_what_is_on_the_screen_is_that_ground_with_the_image_on_it(
     inside = (np.minimum(along, size - along) > 1e-5).all(axis=1)
     at = inside & (tiles >= level) & np.array([height is not None for _, height in drawn])
     heights = np.array([np.inf if height is None else height for _, height in drawn])
-    expected = np.array(page.evaluate(_MESH_HEIGHTS, [level, every[at].tolist()]))
+    expected = np.array(page.evaluate(MESH_HEIGHTS, [level, every[at].tolist()]))
     off = np.abs(heights[at] - expected)
     print(f"{name}: {at.sum()} places of level {level}: the screen is {np.median(off):.4f} m "
           f"off the meshes, at most {off.max():.3f} m")  # fmt: skip

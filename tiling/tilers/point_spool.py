@@ -32,6 +32,8 @@ from tiling.tilers.point_lattice import (
 from tiling.tilers.point_reframe import to_geodetic
 
 RGB = "rgb"
+# Counted by value, so that a viewer can say how many points each class has.
+CLASS = "classification"
 PLACE = (("x", "<u4"), ("y", "<u4"), ("z", "<u4"))
 
 
@@ -81,6 +83,7 @@ def write_run(
         "fields": fields,
         "same": same,
         "ranges": {name: _range(values) for name, values in batch.columns.items()},
+        "classes": _classes(batch, order),
         "findings": [finding.to_json() for finding in seen],
     }
     part.write_text(json.dumps(facts), encoding="utf-8")
@@ -110,6 +113,15 @@ def _same(values: NDArray[Any]) -> list[float | int | None]:
     return [first.item()] if (values == first).all() else []
 
 
+def _classes(batch: PointBatch, rows: NDArray[np.int64]) -> dict[str, int]:
+    """Return how many of some points are in each class; nothing where classes are no integers."""
+    values = batch.columns.get(CLASS)
+    if values is None or values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
+        return {}
+    found, counts = np.unique(values[rows], return_counts=True)
+    return {str(value): int(count) for value, count in zip(found, counts, strict=True)}
+
+
 def _range(values: NDArray[Any]) -> tuple[float, float] | None:
     if values.dtype.kind == "f":
         values = values[np.isfinite(values)]
@@ -135,6 +147,7 @@ class PointSpool:
         fields: every column of the source, as `numpy.dtype` takes it.
         varying: names of those that are not the same of every point.
         constants: the value of the others; None for NaN.
+        classes: how many points have each value of `CLASS`.
         ranges: least and greatest finite value of every column; None where there is none.
         findings: of reading and placing.
         dtype: of gathered records: places, and what varies; colours unless all are black.
@@ -150,6 +163,10 @@ class PointSpool:
                 raise ValueError(f"{folder}: chunks of one source have different columns")
         self.findings = [Finding.from_json(f) for each in facts for f in each["findings"]]
         self.ranges = {name: _merged(facts, name) for name, *_ in self.fields}
+        self.classes: dict[int, int] = {}
+        for each in facts:
+            for value, count in each["classes"].items():
+                self.classes[int(value)] = self.classes.get(int(value), 0) + count
         self._same: list[dict[str, Any]] = [each["same"] for each in facts]
         first = self._same[0]
         names = [name for name, *_ in self.fields]

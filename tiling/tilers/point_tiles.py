@@ -53,14 +53,14 @@ class PointSettings:
         leaf_points: points that a tile shows at most where it could be divided.
         columns: source column, its place in a column of several values (0 elsewhere), property.
         colour_depth: bits of the source's colours; 0 without colours.
-        alone: all points lie in one column of `start`.
+        alone: the finest level with all points in one column.
     """
 
     start: int
     leaf_points: int
     columns: tuple[tuple[str, int, PointColumnType], ...]
     colour_depth: int
-    alone: bool
+    alone: int
 
 
 @dataclass(slots=True)
@@ -113,7 +113,8 @@ def build_column(
     else:
         levels = leaf_levels(keys, level, deepest, settings.leaf_points)
     top = max(level - 1, settings.start)
-    sample(places, keys, levels, level, int(levels.max()) - 1, top, shrink, settings.alone)
+    alone = level <= settings.alone
+    sample(places, keys, levels, level, int(levels.max()) - 1, top, shrink, alone)
     built = BuiltColumn()
     order = np.argsort(levels, kind="stable")
     found, starts = np.unique(levels[order], return_index=True)

@@ -55,6 +55,8 @@ _LEAF_POINTS = 40_000
 _TIER_LEVELS = 3
 # One level above a tile's finest voxels, where positions of all of a root could still be stated.
 _LEAST_START = ROOT_LEVEL + 1
+# Levels above cells as large as the cloud: it vanishes only where it is a dozen pixels wide.
+_FAR_LEVELS = 4
 
 
 def geometric_error_m(level: int) -> float:
@@ -90,8 +92,8 @@ class PointCloudTiler(Generic[C]):
     """Turns chunks of points into 3D Tiles.
 
     Args:
-        read: turns a chunk into its points and what was found in them; picklable, called in
-            workers. All batches of a run have the same columns.
+        read: turns a chunk into its points and what was found in them; picklable, for workers. All
+            batches of a run have the same columns.
         colour_depth: bits of colours (8 or 16) by their greatest value and the number of points.
         leaf_points: points that a tile holds at most where it could be divided.
         column_points: points of a column that is built as a whole.
@@ -133,17 +135,18 @@ class PointCloudTiler(Generic[C]):
             raise NothingToTile("no point has a place on the Earth")
         columns, firsts = np.unique(slices[:, 0], return_index=True)
         counts = np.add.reduceat(slices[:, 3], firsts)
-        settings = self._settings(spool, columns, int(counts.sum()), run)
-        level = _unit_level(columns, counts, settings.start, self.column_points)
+        whole = _whole_level(columns)
+        settings = self._settings(spool, columns, whole, int(counts.sum()), run)
+        level = _unit_level(columns, counts, whole, self.column_points)
         facts = _build(folder, len(chunks), slices, level, settings, self, run)
         roots = grow(point_tiles([tile for fact in facts for tile in fact["tiles"]]))
         bind(roots, run.writer)
         return _info(roots, facts, settings, spool)
 
     def _settings(
-        self, spool: PointSpool, columns: NDArray[np.int64], count: int, run: Run
+        self, spool: PointSpool, columns: NDArray[np.int64], whole: int, count: int, run: Run
     ) -> PointSettings:
-        start = _start_level(columns)
+        start = max(whole - _FAR_LEVELS, _LEAST_START)
         kinds, constants = _column_types(spool)
         for name, value in constants.items():
             message = f"{name} is {value:g} at every point: it is left out of tiles"
@@ -156,8 +159,8 @@ class PointCloudTiler(Generic[C]):
             else:
                 message = "all colours are black: tiles have none"
                 run.findings.add("colours-empty", "info", message, count)
-        down = 2 * (COUNT_LEVEL - start)
-        alone = bool((columns >> down == columns[0] >> down).all())
+        apart = int(np.bitwise_or.reduce(columns ^ columns[0])).bit_length()
+        alone = COUNT_LEVEL - (apart + 1) // 2
         return PointSettings(start, self.leaf_points, kinds, depth, alone)
 
 
@@ -175,7 +178,7 @@ def _sort_chunk(
     write_run(folder, index, batch, findings)
 
 
-def _start_level(columns: NDArray[np.int64]) -> int:
+def _whole_level(columns: NDArray[np.int64]) -> int:
     """Return the finest level whose cells are as large as the cloud: at most four show it all."""
     x, y = unmorton2(columns)
     span = max(int(x.max() - x.min()), int(y.max() - y.min())) + 1
@@ -383,6 +386,8 @@ def _info(
                 }
                 for name, _, kind in settings.columns
             ],
+            "constants": {k: v for k, v in spool.constants.items() if k != RGB},
+            "classes": {str(value): spool.classes[value] for value in sorted(spool.classes)},
             "colour_depth": settings.colour_depth,
             "point_error_m": ERROR_M,
             "tiles_nbytes": int(tiles[:, 11].sum()),

@@ -29,6 +29,8 @@ interface StacPage {
 export interface Field {
   id: string;
   name: string;
+  /** What the source says of it; empty without. */
+  description: string;
 }
 
 /** One catalogued thing that the portal can draw. */
@@ -104,7 +106,11 @@ function fieldsOf(info: Record<string, unknown>): Field[] {
   const entries: [string, unknown][] = Array.isArray(fields)
     ? fields.map((field) => [String(record(field)["id"] ?? record(field)["name"]), field])
     : Object.entries(record(fields));
-  return entries.map(([id, field]) => ({ id, name: text(record(field)["name"]) ?? id }));
+  return entries.map(([id, field]) => ({
+    id,
+    name: text(record(field)["name"]) ?? id,
+    description: text(record(field)["description"]) ?? "",
+  }));
 }
 
 function assetOf(item: StacItem): Asset | undefined {

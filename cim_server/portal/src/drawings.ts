@@ -13,7 +13,8 @@ import { ranks, type Globe } from "./globe";
 import { Hillshade } from "./hillshade";
 import { Labels } from "./labels";
 import { MvtImageryProvider } from "./mvt_imagery";
-import { drawPoints, type Colouring } from "./point_drawing";
+import { drawPoints } from "./point_drawing";
+import type { PointLook } from "./point_look";
 import { rasterLayer } from "./raster_layer";
 import { symbolOf } from "./symbols";
 import { VectorSource } from "./vector_source";
@@ -25,7 +26,7 @@ export interface Drawing {
   /** Only of terrain: whether its hillshade lies on it, which `setOpacity` then is of. */
   setShaded?(shaded: boolean): void;
   /** Only of points. */
-  setColouring?(colouring: Colouring): void;
+  setLook?(look: PointLook): void;
   /** Whether tiles for the present view are still on their way. */
   busy(): boolean;
   destroy(): void;

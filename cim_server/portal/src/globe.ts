@@ -35,8 +35,8 @@ export interface Globe {
   drape(layer: ImageryLayer, rank: number): void;
   undrape(layer: ImageryLayer): void;
   setTerrain(provider: TerrainProvider | undefined): void;
-  /** Look at a box (degrees, metres) from the south, `pitch` degrees below the horizon. */
-  lookAt(bounds: readonly number[], heights: readonly number[], seconds: number, pitch?: number): void;
+  /** Look at a box (degrees, metres) from the south, from `nearest_m` away or more. */
+  lookAt(bounds: readonly number[], heights: readonly number[], seconds: number, nearest_m?: number): void;
   draw(): void;
 }
 
@@ -121,7 +121,7 @@ export async function makeGlobe(container: HTMLElement): Promise<Globe> {
       scene.terrainProvider = provider ?? new EllipsoidTerrainProvider();
       scene.requestRender();
     },
-    lookAt(bounds, heights, seconds, pitch = -38) {
+    lookAt(bounds, heights, seconds, nearest_m = 400) {
       const [west = 0, south = 0, east = 0, north = 0] = bounds;
       const rectangle = Rectangle.fromDegrees(west, south, east, north);
       const sphere = BoundingSphere.fromRectangle3D(rectangle, undefined, heights[0] ?? 0);
@@ -130,8 +130,8 @@ export async function makeGlobe(container: HTMLElement): Promise<Globe> {
         duration: seconds,
         offset: new HeadingPitchRange(
           0,
-          CesiumMath.toRadians(wide ? -80 : pitch),
-          Math.max(sphere.radius * (wide ? 2.4 : 1.4), 400),
+          CesiumMath.toRadians(wide ? -80 : -38),
+          Math.max(sphere.radius * (wide ? 2.4 : 1.4), nearest_m),
         ),
       });
       scene.requestRender();

@@ -5,7 +5,7 @@ import { element, icon, iconButton } from "./element";
 import { onLanguage, t, currentLanguage, type TextKey } from "./i18n";
 import type { Layer } from "./layers";
 import { flyOnTerrain, showOnly } from "./layers";
-import { colourings, type Colouring } from "./point_drawing";
+import { colouringsOf, type Colouring } from "./point_look";
 
 /** What a row asks of the page. */
 export interface RowActions {
@@ -48,6 +48,47 @@ function facts(asset: Asset): [TextKey, string | undefined][] {
   ];
 }
 
+/** What can be changed of how points look. */
+function pointControls(layer: Layer): HTMLElement[] {
+  const { look, asset } = layer;
+  const choices = colouringsOf(asset);
+  const colours = element(
+    "select",
+    { onchange: () => layer.setLook({ colouring: colours.value as Colouring }) },
+    ...choices.map((each) =>
+      element("option", { value: each, selected: each === look.colouring }, t(`colouring_${each}`)),
+    ),
+  );
+  const size = element("input", {
+    type: "range",
+    min: 50,
+    max: 400,
+    step: 10,
+    value: Math.round(100 * look.size),
+    "data-option": "point-size",
+    oninput: () => {
+      layer.setLook({ size: Number(size.value) / 100 });
+      shown.textContent = `${size.value}%`;
+    },
+  });
+  const shown = element("output", {}, `${size.value}%`);
+  const edges = element("input", {
+    type: "checkbox",
+    class: "switch",
+    role: "switch",
+    checked: look.edges,
+    "data-option": "point-edges",
+    onchange: () => layer.setLook({ edges: edges.checked }),
+  });
+  const row = (key: TextKey, ...parts: Node[]): HTMLElement =>
+    element("label", { class: "slider" }, element("span", {}, t(key)), ...parts);
+  return [
+    ...(choices.length > 1 ? [row("colouring", colours)] : []),
+    row("pointSize", size, shown),
+    row("pointEdges", edges),
+  ];
+}
+
 function detailsOf(layer: Layer): HTMLElement {
   const slider = element("input", {
     type: "range",
@@ -60,15 +101,6 @@ function detailsOf(layer: Layer): HTMLElement {
       shown.textContent = `${slider.value}%`;
     },
   });
-  const colours = element(
-    "select",
-    { onchange: () => layer.setColouring(colours.value as Colouring) },
-    ...colourings
-      .filter((each) => layer.colourings.includes(each))
-      .map((each) =>
-        element("option", { value: each, selected: each === layer.colourings[0] }, t(`colouring_${each}`)),
-      ),
-  );
   const shown = element("output", {}, `${Math.round(layer.opacity * 100)}%`);
   const opacity = element("label", { class: "slider" }, element("span", {}, t("opacity")), slider, shown);
   const terrain = layer.asset.kind === "terrain";
@@ -94,9 +126,7 @@ function detailsOf(layer: Layer): HTMLElement {
     "div",
     { class: "details" },
     terrain && element("label", { class: "slider" }, element("span", {}, t("hillshade")), shade),
-    layer.asset.kind !== "pointcloud" && opacity,
-    layer.colourings.length > 1 &&
-      element("label", { class: "slider" }, element("span", {}, t("colouring")), colours),
+    ...(layer.asset.kind === "pointcloud" ? pointControls(layer) : [opacity]),
     typeof description === "string" && element("p", { class: "description" }, description),
     list,
     element("a", { href: layer.asset.stac, target: "_blank", rel: "noopener" }, t("stacItem")),

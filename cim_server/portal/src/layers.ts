@@ -1,7 +1,7 @@
 // The layers a person switches on and off: an asset, its drawing once it is needed, and its state.
 
 import { drawings, type Drawing } from "./drawings";
-import { colouringsOf, type Colouring } from "./point_drawing";
+import { firstLook, type PointLook } from "./point_look";
 import type { Asset } from "./catalogue";
 import type { Globe } from "./globe";
 
@@ -14,7 +14,7 @@ export class Layer extends EventTarget {
   opacity = 1;
   private drawing: Drawing | undefined;
   private wanted = false;
-  private colouring: Colouring | undefined;
+  private looks: PointLook | undefined;
   private shade = false;
 
   constructor(
@@ -44,7 +44,7 @@ export class Layer extends EventTarget {
       this.drawing = drawing;
       if (this.opacity < 1) drawing.setOpacity(this.opacity);
       if (this.shade) drawing.setShaded?.(true);
-      if (this.colouring !== undefined) drawing.setColouring?.(this.colouring);
+      if (this.looks !== undefined) drawing.setLook?.(this.looks);
       drawing.setVisible(this.wanted);
       this.become(this.wanted ? "on" : "off");
     } catch (error) {
@@ -76,22 +76,22 @@ export class Layer extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** What its points can be coloured by, what they are first; empty for anything but points. */
-  get colourings(): Colouring[] {
-    if (this.asset.kind !== "pointcloud") return [];
-    const all = colouringsOf(this.asset);
-    const { colouring } = this;
-    return colouring === undefined ? all : [colouring, ...all.filter((each) => each !== colouring)];
+  /** How its points look. */
+  get look(): PointLook {
+    return this.looks ?? firstLook(this.asset);
   }
 
-  setColouring(colouring: Colouring): void {
-    this.colouring = colouring;
-    this.drawing?.setColouring?.(colouring);
+  /** Change some of how its points look. */
+  setLook(change: Partial<PointLook>): void {
+    this.looks = { ...this.look, ...change };
+    this.drawing?.setLook?.(this.looks);
     this.dispatchEvent(new Event("change"));
   }
 
   flyTo(seconds = 1.6): void {
-    this.globe.lookAt(this.asset.bounds, this.asset.heights, seconds);
+    const { bounds, heights, kind } = this.asset;
+    // A scan of one room or statue is a cloud too.
+    this.globe.lookAt(bounds, heights, seconds, kind === "pointcloud" ? 40 : undefined);
   }
 
   busy(): boolean {

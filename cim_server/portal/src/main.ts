@@ -10,6 +10,7 @@ import {
   type CesiumWidget,
 } from "cesium";
 import { attributePanel } from "./attribute_panel";
+import { classLegend } from "./class_legend";
 import { loadCatalogue, type Asset, type Group } from "./catalogue";
 import { element } from "./element";
 import { makeGlobe, type Globe } from "./globe";
@@ -70,17 +71,17 @@ function together(assets: Asset[]): [number[], number[]] {
   ];
 }
 
-function tilesetAssets(globe: Globe): (tileset: Cesium3DTileset) => Asset | undefined {
+function tilesetLayers(globe: Globe): (tileset: Cesium3DTileset) => Layer | undefined {
   return (tileset) => {
     const url = new URL(tileset.resource.url, document.baseURI).pathname;
     const owner = [...layers.values()].find(({ asset }) => new URL(asset.service).pathname === url);
     globe.draw();
-    return owner?.asset;
+    return owner;
   };
 }
 
 function listen(globe: Globe): (pixel: Cartesian2) => Promise<Picked | undefined> {
-  const picker = new Picker(globe, tilesetAssets(globe));
+  const picker = new Picker(globe, tilesetLayers(globe));
   const attributes = attributePanel(() => picker.clear());
   view.append(attributes.element);
   const pick = async (pixel: Cartesian2): Promise<Picked | undefined> => {
@@ -101,8 +102,8 @@ async function openFirst(globe: Globe, groups: Group[]): Promise<void> {
   const all = [...layers.values()];
   const terrains = all.filter((layer) => layer.asset.kind === "terrain");
   const asked = layers.get(new URLSearchParams(location.search).get("asset") ?? "");
-  const solid = ["buildings", "pointcloud"];
-  const focus = asked ?? all.find((layer) => solid.includes(layer.asset.kind));
+  const first = (kind: string): Layer | undefined => all.find((layer) => layer.asset.kind === kind);
+  const focus = asked ?? first("buildings") ?? first("pointcloud");
   if (focus === undefined) home(globe, groups, 0);
   const ground = focus && flyOnTerrain(focus, all, 0);
   const terrain = terrains.find((layer) => layer.visible) ?? terrains[0];
@@ -174,7 +175,7 @@ async function start(): Promise<void> {
   };
   view.append(
     mapTools(globe, () => home(globe, groups, 1.6)),
-    legend(layers.values()),
+    element("div", { class: "legends" }, classLegend(layers.values()), legend(layers.values())),
     statusBar(globe, () => [...layers.values()].some((layer) => layer.busy())),
   );
   if (layers.size === 0) {

@@ -1,4 +1,5 @@
-// A click on the globe: the building, or else the vector feature, under it; and its highlight.
+// A click on the globe: the building, the point, or else the vector feature, under it; and its
+// highlight.
 
 import {
   Cartesian2,
@@ -6,6 +7,8 @@ import {
   Cesium3DTileFeature,
   Cesium3DTileset,
   Color,
+  PointPrimitiveCollection,
+  type Cesium3DTileContent,
   type Entity,
   type ImageryLayerFeatureInfo,
 } from "cesium";
@@ -13,7 +16,10 @@ import type { Asset } from "./catalogue";
 import type { Globe } from "./globe";
 import { t } from "./i18n";
 import { nameOf } from "./labels";
+import type { Layer } from "./layers";
 import type { VectorHit } from "./mvt_imagery";
+import { className } from "./point_columns";
+import { pointAt, pointAttributes } from "./point_picking";
 
 /** One attribute; `name` is the source's own name of the property. */
 export interface Attribute {
@@ -35,17 +41,25 @@ const highlight = Color.fromCssColorString("#ffb020");
 export class Picker {
   private restore: () => void = () => undefined;
   private turn = 0;
+  private readonly marks: PointPrimitiveCollection;
 
   constructor(
     private readonly globe: Globe,
-    private readonly assetOf: (tileset: Cesium3DTileset) => Asset | undefined,
-  ) {}
+    private readonly layerOf: (tileset: Cesium3DTileset) => Layer | undefined,
+  ) {
+    this.marks = globe.widget.scene.primitives.add(new PointPrimitiveCollection()) as PointPrimitiveCollection;
+  }
 
   /** The feature at a pixel of the canvas, highlighted; undefined where there is none. */
   async pick(pixel: Cartesian2): Promise<Picked | undefined> {
     this.clear();
     const found: unknown = this.globe.widget.scene.pick(pixel);
     if (found instanceof Cesium3DTileFeature) return this.building(found, pixel);
+    const { content, primitive } = (found ?? {}) as { content?: Cesium3DTileContent; primitive?: unknown };
+    const layer = primitive instanceof Cesium3DTileset ? this.layerOf(primitive) : undefined;
+    // Finished tilesets that were taken in hold points in ways of their own.
+    const ours = layer?.asset.kind === "pointcloud" && "point_error_m" in layer.asset.info;
+    if (content !== undefined && ours) return this.point(content, pixel, layer);
     return this.vector(pixel);
   }
 
@@ -58,7 +72,7 @@ export class Picker {
   }
 
   private building(feature: Cesium3DTileFeature, pixel: Cartesian2): Picked {
-    const asset = this.assetOf(feature.tileset);
+    const asset = this.layerOf(feature.tileset)?.asset;
     const names = this.names(pixel, asset);
     const attributes = feature
       .getPropertyIds()
@@ -70,6 +84,38 @@ export class Picker {
     };
     this.globe.draw();
     return { asset, attributes, title: titleOf(attributes, asset) };
+  }
+
+  private async point(
+    content: Cesium3DTileContent,
+    pixel: Cartesian2,
+    layer: Layer,
+  ): Promise<Picked | undefined> {
+    const turn = this.turn;
+    const { asset, look } = layer;
+    const point = await pointAt(this.globe.widget.scene, content, pixel, asset, look.hidden);
+    if (point === undefined || turn !== this.turn) return undefined;
+    const mark = this.marks.add({
+      position: point.place,
+      pixelSize: 9,
+      color: highlight,
+      outlineColor: Color.BLACK,
+      outlineWidth: 2,
+      disableDepthTestDistance: Number.POSITIVE_INFINITY,
+    });
+    this.restore = () => this.marks.remove(mark);
+    this.globe.draw();
+    const kind = point.tile.value("classification", point.row);
+    return {
+      asset,
+      // Read again in the other language when it changes.
+      get attributes() {
+        return pointAttributes(point);
+      },
+      get title() {
+        return kind === null ? t("point") : `${t("point")} · ${className(asset, kind)}`;
+      },
+    };
   }
 
   /** Names of properties, from the schema in the tile and from the catalogue. */

@@ -1,47 +1,61 @@
-// Point clouds: in their own colours, or each class in one.
+// Point clouds on the globe.
 
 import { Cesium3DTileset, PointCloudShading } from "cesium";
-import { styleAt, type StyleJson } from "./building_style";
-import { RequestError, getJson, type Asset } from "./catalogue";
+import { RequestError, type Asset } from "./catalogue";
 import type { Drawing, Failed } from "./drawings";
 import type { Globe } from "./globe";
+import { firstLook, styleOf, type PointLook } from "./point_look";
 
-export const colourings = ["rgb", "class"] as const;
-/** What the colours of points say. */
-export type Colouring = (typeof colourings)[number];
+// A level's error is two spacings, so half of it closes surfaces; points come as close as three
+// pixels, and grow no larger than twice that.
+const errorScale = 0.5;
+const screenError = 6;
 
-/** What the points of `asset` can be coloured by, the first one by default. */
-export function colouringsOf(asset: Asset): Colouring[] {
-  const depth = asset.info["colour_depth"];
-  const classed = asset.fields.some(({ id }) => id === "classification");
-  return colourings.filter((each) => (each === "rgb" ? Number(depth ?? 0) > 0 : classed));
+function settingsOf(look: PointLook): Partial<PointCloudShading> {
+  return {
+    geometricErrorScale: errorScale * look.size,
+    maximumAttenuation: screenError * look.size,
+    eyeDomeLighting: look.edges,
+  };
+}
+
+function shadingOf(look: PointLook): PointCloudShading {
+  return new PointCloudShading({
+    attenuation: true,
+    eyeDomeLightingStrength: 0.25,
+    ...settingsOf(look),
+  });
 }
 
 /** Draws points as large as they stand apart, so that surfaces close. */
 export async function drawPoints(globe: Globe, asset: Asset, failed: Failed): Promise<Drawing> {
   const tileset = await Cesium3DTileset.fromUrl(asset.service, {
-    // A level's error is two spacings: points come as close as three pixels.
-    maximumScreenSpaceError: 6,
+    maximumScreenSpaceError: screenError,
     preloadFlightDestinations: true,
-    pointCloudShading: new PointCloudShading({
-      attenuation: true,
-      geometricErrorScale: 0.5,
-      maximumAttenuation: 6,
-      eyeDomeLighting: false,
-    }),
+    pointCloudShading: shadingOf(firstLook(asset)),
   });
   tileset.tileFailed.addEventListener((event: { url: string; message: string }) =>
     failed(new RequestError(`${event.url}: ${event.message}`)),
   );
-  const colour = async (colouring: Colouring | undefined): Promise<void> => {
-    wanted = colouring;
-    const style =
-      colouring === "class" ? styleAt(await getJson<StyleJson>("styles/pointcloud.json"), 1) : undefined;
-    if (wanted === colouring) tileset.style = style;
+  let wanted: PointLook | undefined;
+  let styled = "";
+  const setLook = async (look: PointLook): Promise<void> => {
+    wanted = look;
+    const style = await styleOf(look);
+    if (wanted !== look) return;
+    const says = JSON.stringify(style?.style ?? null);
+    if (says === styled) {
+      Object.assign(tileset.pointCloudShading, settingsOf(look));
+    } else {
+      styled = says;
+      tileset.style = style;
+      // A style alone does not make CesiumJS (1.145) write the shaders of glTF points again; new
+      // shading does.
+      tileset.pointCloudShading = shadingOf(look);
+    }
     globe.draw();
   };
-  let wanted: Colouring | undefined;
-  await colour(colouringsOf(asset)[0]);
+  await setLook(firstLook(asset));
   const { scene } = globe.widget;
   scene.primitives.add(tileset);
   globe.draw();
@@ -52,7 +66,7 @@ export async function drawPoints(globe: Globe, asset: Asset, failed: Failed): Pr
     },
     // A style that fades points would have to name their colour, which Cesium cannot read here.
     setOpacity: () => undefined,
-    setColouring: (colouring) => void colour(colouring).catch(failed),
+    setLook: (look) => void setLook(look).catch(failed),
     busy: () => tileset.show && !tileset.tilesLoaded,
     destroy: () => scene.primitives.remove(tileset),
   };
