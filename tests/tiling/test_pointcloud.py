@@ -327,6 +327,9 @@ def test_leaves_are_the_coarsest_cells_that_hold_few_enough() -> None:
             keys[levels == here] >> np.uint64(3 * (17 - (int(here) - 18))), return_counts=True
         )
         assert counts.max() <= 100 or here == 28
+        # All of a cell, not what others have left of it.
+        every = keys >> np.uint64(3 * (17 - (int(here) - 18)))
+        assert np.isin(every, cells).sum() == counts.sum()
         if here > 18:
             parents = np.unique(cells >> np.uint64(3))
             above = keys >> np.uint64(3 * (17 - (int(here) - 19)))

@@ -19,7 +19,7 @@ from tiling.coords import TileCoord
 from tiling.formats.subtree import Subtree, node_count
 from tiling.formats.tileset_json import ImplicitRoot
 from tiling.tilers.point_lattice import HIGHEST_M, LOWEST_M, ROOT_LEVEL
-from tiling.tilers.quadtree import cell_region
+from tiling.tilers.quadtree import cell_region, degrees
 
 # Levels 9 to 13, 14 to 18, 19 to 23, ...: two requests lead to most leaves.
 SUBTREE_LEVELS = 5
@@ -139,10 +139,11 @@ def implicit_roots(roots: dict[str, list[OctreeLevel]], root_error_m: float) -> 
     found = []
     for root, levels in roots.items():
         level, x, y = (int(part) for part in root.split("/"))
-        # Clients subdivide this volume, so it is the whole cell.
+        # Clients subdivide this volume, so it is the whole cell; and decoded points may lie a
+        # millimetre beyond.
         region = cell_region(TileCoord(level, x, y))._replace(
             min_height_m=LOWEST_M, max_height_m=HIGHEST_M
-        )
+        ).union(degrees(levels[0].regions[0]))
         found.append(
             ImplicitRoot(
                 region=region,

@@ -67,13 +67,15 @@ def _on_lattice(lon, lat, height, places, columns, placed):  # type: ignore[no-u
     for i in range(len(lon)):
         x, y = (lon[i] + 180.0) / STEP_DEG, (lat[i] + 90.0) / STEP_DEG
         z = (height[i] - LOWEST_M) / STEP_M
-        inside = 0.0 <= x < 2.0 ** (LATTICE_LEVEL + 1) and 0.0 <= y < 2.0**LATTICE_LEVEL
+        inside = 0.0 <= x <= 2.0 ** (LATTICE_LEVEL + 1) and 0.0 <= y <= 2.0**LATTICE_LEVEL
         # NaN compares false.
         placed[i] = inside and 0.0 <= z < 2.0 ** (LATTICE_LEVEL - ROOT_LEVEL)
         if not placed[i]:
             columns[i] = 0
             continue
-        ux, uy = np.uint64(x), np.uint64(y)
+        # What lies on 180 degrees belongs to the last cell, a step west of it.
+        ux = min(np.uint64(x), np.uint64((1 << (LATTICE_LEVEL + 1)) - 1))
+        uy = min(np.uint64(y), np.uint64((1 << LATTICE_LEVEL) - 1))
         places[i, 0] = np.uint32(ux & low32)
         places[i, 1] = np.uint32(uy & low32)
         places[i, 2] = np.uint32(np.uint64(z))

@@ -27,6 +27,8 @@ VOXELS = 2**VOXEL_BITS
 _LEAST_DISTANCE = 0.7
 # The deepest level below a column whose voxels keys can tell apart.
 DEEPEST_BELOW = KEY_BITS - VOXEL_BITS
+# The deepest of all: its voxels are as small as what positions are rounded to.
+DEEPEST_LEVEL = 27
 
 
 def spacing_m(level: int) -> float:
@@ -67,8 +69,11 @@ def _leaf_levels(keys, level, deepest, leaf_points, found):  # type: ignore[no-u
         here = level
         while here < deepest:
             shift = np.uint64(3 * (KEY_BITS - (here - level)))
+            cell = keys[start] >> shift
+            # A cell that began before was divided: what is left of it is no cell.
+            whole = start == 0 or (keys[start - 1] >> shift) != cell
             last = start + leaf_points
-            if last >= count or (keys[last] >> shift) != (keys[start] >> shift):
+            if whole and (last >= count or (keys[last] >> shift) != cell):
                 break
             here += 1
         shift = np.uint64(3 * (KEY_BITS - (here - level)))

@@ -36,7 +36,7 @@ from tiling.tilers.base import Requirements, Run, TilesetInfo
 from tiling.tilers.octree import OctreeLevel, grow, implicit_roots, subtrees
 from tiling.tilers.pipeline import UnitResult, build_units, compress, drain
 from tiling.tilers.point_lattice import COUNT_LEVEL, LATTICE_LEVEL, ROOT_LEVEL
-from tiling.tilers.point_sampling import DEEPEST_BELOW, spacing_m
+from tiling.tilers.point_sampling import DEEPEST_BELOW, DEEPEST_LEVEL, spacing_m
 from tiling.tilers.point_spool import RGB, PointSpool, is_run_finished, open_points, write_run
 from tiling.tilers.point_tiles import BuiltColumn, PointSettings, build_column, point_tiles
 from tiling.tilers.quadtree import degrees
@@ -285,7 +285,7 @@ def _build_columns(unit: _Columns) -> UnitResult:
     result = UnitResult([], {"tiles": []})
     for column, slices in unit.columns:
         records = spool.gather(column, unit.level, slices)
-        deepest = unit.level + DEEPEST_BELOW
+        deepest = min(unit.level + DEEPEST_BELOW, DEEPEST_LEVEL)
         built = build_column(records, column, unit.level, deepest, unit.settings, False)
         _finish(built, column, unit.level, unit.handed, result)
     return result
