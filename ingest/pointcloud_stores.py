@@ -15,11 +15,10 @@ from ingest.readers import open_source
 from ingest.readers.point_chunks import PointChunk
 from ingest.readers.point_colours import ColourEvidence
 from ingest.readers.point_files import PointFilesReader
-from ingest.readers.points import chunk_findings, common_columns, read_chunk
-from tiling.batches import PointBatch
+from ingest.readers.point_groups import grouped, read_group
+from ingest.readers.points import common_columns
 from tiling.crs import TILE_REF, describe_shift
 from tiling.errors import OutsideArea
-from tiling.findings import Finding
 from tiling.geoid import ELLIPSOIDAL
 from tiling.stores.zip3tz import ThreeTzWriter
 from tiling.tilers.base import TilesetInfo
@@ -38,12 +37,13 @@ def make_pointcloud(making: Making) -> Made:
     def depth(largest: int, count: int) -> int:
         return ColourEvidence(count, largest).depth(declared.colour_depth, findings)
 
-    tiler = PointCloudTiler(read_points, depth)
+    tiler = PointCloudTiler(read_group, depth)
     writer = ThreeTzWriter(fresh(making.folder / "tiles.3tz"))
     try:
         with making.report.step("tile"):
-            chunks = _chunks(making)
-            info = tiler.run(chunks, making.run(writer))
+            most = _piece_points(making)
+            chunks = _chunks(making, most)
+            info = tiler.run(list(grouped(chunks, most)), making.run(writer))
             tiles = writer.commit()
     finally:
         writer.abort()
@@ -82,11 +82,15 @@ def _told(chunks: Sequence[PointChunk], info: TilesetInfo) -> dict[str, Any]:
     return told
 
 
-def _chunks(making: Making) -> list[PointChunk]:
+def _piece_points(making: Making) -> int:
+    """Return how many points workers read at once."""
+    total = sum(info.points.count for info in making.plan.sources if info.points is not None)
+    return min(max(total // _PIECES, _LEAST_POINTS), _MOST_POINTS)
+
+
+def _chunks(making: Making, most: int) -> list[PointChunk]:
     """Return the pieces of all sources, and note how their frames become that of the tiles."""
     plan = making.plan
-    total = sum(info.points.count for info in plan.sources if info.points is not None)
-    most = min(max(total // _PIECES, _LEAST_POINTS), _MOST_POINTS)
     chunks: list[PointChunk] = []
     for index, info in enumerate(plan.sources):
         with open_source(info.path, plan.read_options(index)) as reader:
@@ -95,13 +99,9 @@ def _chunks(making: Making) -> list[PointChunk]:
     columns = common_columns(
         [(chunk.columns, chunk.count) for chunk in chunks], making.report.findings
     )
-    chunks = [replace(chunk, columns=columns) for chunk in chunks]
+    chunks = [
+        chunk if chunk.columns == columns else replace(chunk, columns=columns) for chunk in chunks
+    ]
     for ref in dict.fromkeys(chunk.ref for chunk in chunks):
         making.report.shifts.append(describe_shift(ref, TILE_REF).to_json())
     return chunks
-
-
-def read_points(chunk: PointChunk) -> tuple[PointBatch, Sequence[Finding]]:
-    """Return the points of a chunk and what is strange about them."""
-    batch = read_chunk(chunk)
-    return batch, chunk_findings(chunk, batch)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -116,34 +117,7 @@ class LasLayout:
     @property
     def columns(self) -> tuple[PointColumn, ...]:
         """The columns that the records hold, in the order of the specification."""
-        new = self.record_format >= 6
-        names = [
-            ("intensity", "uint16"),
-            ("return_number", "uint8"),
-            ("number_of_returns", "uint8"),
-            ("classification", "uint8"),
-            ("synthetic", "uint8"),
-            ("key_point", "uint8"),
-            ("withheld", "uint8"),
-            *([("overlap", "uint8"), ("scanner_channel", "uint8")] if new else []),
-            ("scan_direction_flag", "uint8"),
-            ("edge_of_flight_line", "uint8"),
-            ("scan_angle", "float32"),
-            ("user_data", "uint8"),
-            ("point_source_id", "uint16"),
-        ]
-        fields = [field[0] for field in _FIELDS[self.record_format]]
-        said = {"classification": self.classes}
-        columns = [PointColumn(n, dtype, description=said.get(n, "")) for n, dtype in names]
-        if "time" in fields:
-            since = "6 January 1980, less 1e9" if self.standard_time else "the week's beginning"
-            seconds = f"GPS seconds since {since}"
-            columns.append(PointColumn("gps_time", "float64", description=seconds))
-        if "red" in fields:
-            columns.append(PointColumn("rgb", "uint16", 3))
-        if "nir" in fields:
-            columns.append(PointColumn("nir", "uint16"))
-        return (*columns, *(extra.column for extra in self.extra))
+        return _columns(self.record_format, self.standard_time, self.classes, self.extra)
 
     def selection(self, names: Sequence[str]) -> int:
         """Return the lazrs bits of the layers that hold the coordinates and these columns."""
@@ -245,3 +219,37 @@ _NEW_READ: dict[str, Callable[[Records], NDArray[Any]]] = {
     "classification": _plain("class"),
     "scan_angle": lambda records: (records["angle"] * _ANGLE_DEG).astype(np.float32),
 }
+
+
+@lru_cache(maxsize=64)
+def _columns(
+    record_format: int, standard_time: bool, classes: str, extra: tuple[ExtraBytes, ...]
+) -> tuple[PointColumn, ...]:
+    new = record_format >= 6
+    names = [
+        ("intensity", "uint16"),
+        ("return_number", "uint8"),
+        ("number_of_returns", "uint8"),
+        ("classification", "uint8"),
+        ("synthetic", "uint8"),
+        ("key_point", "uint8"),
+        ("withheld", "uint8"),
+        *([("overlap", "uint8"), ("scanner_channel", "uint8")] if new else []),
+        ("scan_direction_flag", "uint8"),
+        ("edge_of_flight_line", "uint8"),
+        ("scan_angle", "float32"),
+        ("user_data", "uint8"),
+        ("point_source_id", "uint16"),
+    ]
+    fields = [field[0] for field in _FIELDS[record_format]]
+    said = {"classification": classes}
+    columns = [PointColumn(n, dtype, description=said.get(n, "")) for n, dtype in names]
+    if "time" in fields:
+        since = "6 January 1980, less 1e9" if standard_time else "the week's beginning"
+        seconds = f"GPS seconds since {since}"
+        columns.append(PointColumn("gps_time", "float64", description=seconds))
+    if "red" in fields:
+        columns.append(PointColumn("rgb", "uint16", 3))
+    if "nir" in fields:
+        columns.append(PointColumn("nir", "uint16"))
+    return (*columns, *(each.column for each in extra))

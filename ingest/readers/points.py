@@ -86,7 +86,11 @@ def common_columns(
     common: dict[str, PointColumn] = {}
     counts: dict[str, int] = {}
     total = sum(count for _, count in files)
+    # Thousands of files have a few sets of columns among them.
+    sets: dict[tuple[PointColumn, ...], int] = {}
     for columns, count in files:
+        sets[columns] = sets.get(columns, 0) + count
+    for columns, count in sets.items():
         for column in columns:
             known = common.setdefault(column.name, column)
             if known.description != column.description:

@@ -19,7 +19,7 @@ _EP2 = _E2 / (1.0 - _E2)
 
 
 def axis_range(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the least and the greatest value of each of (N, 3) columns: (3,) each."""
+    """Return the least and the greatest value of each column of (N, k) values: (k,) each."""
     low: NDArray[Any]
     low, high = _axis_range(values)
     return low, high
@@ -58,7 +58,7 @@ def _placed(local, matrix):  # type: ignore[no-untyped-def]
 def _axis_range(values):  # type: ignore[no-untyped-def]
     low, high = values[0].copy(), values[0].copy()
     for i in range(len(values)):
-        for k in range(3):
+        for k in range(values.shape[1]):
             value = values[i, k]
             if value < low[k]:
                 low[k] = value

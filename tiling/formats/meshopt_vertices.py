@@ -24,32 +24,40 @@ def encode(data, out):  # type: ignore[no-untyped-def]
     out[0] = 0xA0
     pos = 1
     last = data[0].copy()
+    # A byte of every element, the one of the element before the block first.
+    plain = np.zeros(1 + 256, dtype=np.uint8)
     deltas = np.zeros(256 + 16, dtype=np.uint8)
     for start in range(0, count, step):
         length = min(step, count - start)
         groups = (length + 15) // 16
         for k in range(stride):
-            before = np.int64(last[k])
+            plain[0] = last[k]
             for i in range(length):
-                value = np.int64(data[start + i, k])
-                delta = (value - before) & 0xFF
-                deltas[i] = ((delta << 1) & 0xFF) ^ (0xFF if delta & 0x80 else 0)
-                before = value
-            for i in range(length, groups * 16):
-                deltas[i] = 0
+                plain[i + 1] = data[start + i, k]
+            last[k] = plain[length]
+            some = np.uint8(0)
+            for i in range(length):
+                delta = np.uint8(plain[i + 1] - plain[i])
+                delta = np.uint8(np.uint8(delta << 1) ^ np.uint8(0 - np.uint8(delta >> 7)))
+                deltas[i] = delta
+                some |= delta
             header = pos
             pos += (groups + 3) // 4
             for i in range(header, pos):
                 out[i] = 0
+            if some == 0:
+                continue
+            for i in range(length, groups * 16):
+                deltas[i] = 0
             for group in range(groups):
                 first = group * 16
-                zero, over2, over4 = True, 0, 0
+                some, over2, over4 = np.uint8(0), np.uint8(0), np.uint8(0)
                 for i in range(first, first + 16):
-                    zero = zero and deltas[i] == 0
-                    over2 += deltas[i] >= 3
-                    over4 += deltas[i] >= 15
+                    some |= deltas[i]
+                    over2 = np.uint8(over2 + np.uint8(deltas[i] >= 3))
+                    over4 = np.uint8(over4 + np.uint8(deltas[i] >= 15))
                 mode = 3
-                if zero:
+                if some == 0:
                     mode = 0
                 elif 4 + over2 <= 8 + over4 and 4 + over2 < 16:
                     mode = 1
@@ -75,7 +83,6 @@ def encode(data, out):  # type: ignore[no-untyped-def]
                         if deltas[i] >= limit:
                             out[pos] = deltas[i]
                             pos += 1
-            last[k] = data[start + length - 1, k]
     for _ in range(stride, 32):
         out[pos] = 0
         pos += 1
@@ -105,6 +112,13 @@ def decode(source, out):  # type: ignore[no-untyped-def]
             pos += (groups + 3) // 4
             if pos > end:
                 return False
+            some = np.uint8(0)
+            for i in range(header, pos):
+                some |= source[i]
+            if some == 0:
+                for i in range(length):
+                    out[start + i, k] = last[k]
+                continue
             for group in range(groups):
                 first = group * 16
                 mode = (source[header + group // 4] >> ((group % 4) * 2)) & 3
@@ -134,10 +148,11 @@ def decode(source, out):  # type: ignore[no-untyped-def]
                             value = np.int64(source[pos])
                             pos += 1
                         deltas[first + i] = value
-            before = np.int64(last[k])
+            before = last[k]
             for i in range(length):
-                delta = np.int64(deltas[i])
-                before = (before + ((delta >> 1) ^ -(delta & 1))) & 0xFF
+                delta = deltas[i]
+                step_back = np.uint8(0 - np.uint8(delta & 1))
+                before = np.uint8(before + np.uint8(np.uint8(delta >> 1) ^ step_back))
                 out[start + i, k] = before
             last[k] = before
     return pos == end

@@ -5,8 +5,9 @@ and processes that start together each compile what none of them has compiled be
 starts many (a suite of tests, an image of a container) runs this first. It takes half a minute,
 once.
 
-There is no list of kernels: a small city of footprints and of models is tiled and read back, and a
-hill is meshed and drawn, which passes through whatever tiling passes through.
+There is no list of kernels: a small city of footprints and of models is tiled and read back, a
+hill is meshed and drawn, and a small cloud of points becomes tiles, which passes through whatever
+tiling passes through.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import gzip
 import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,7 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 
-from tiling.batches import MESH_COLUMN, FeatureBatch, Lattice
+from tiling.batches import MESH_COLUMN, FeatureBatch, Lattice, PointBatch
 from tiling.bounds import Region
 from tiling.coords import TileCoord, unmorton2
 from tiling.crs import SpatialRef
@@ -33,21 +35,24 @@ from tiling.formats.gltf_reading import Glb
 from tiling.formats.mvt_geometry import POLYGON
 from tiling.formats.mvt_layer import code_attributes, write_layer
 from tiling.meshes import ROOF, FeatureMesh, encode_mesh
-from tiling.stores.directory import DirectoryWriter
+from tiling.stores.directory import DirectoryReader, DirectoryWriter
 from tiling.testing.cities import synthetic_footprints
 from tiling.tilers.base import Run, SilentProgress
 from tiling.tilers.building_tiles import Built, build_cell, read_prisms
 from tiling.tilers.buildings import BuildingsTiler, sort_keys
 from tiling.tilers.pipeline import SerialExecutor
+from tiling.tilers.pointcloud import PointCloudTiler
 from tiling.tilers.quadtree import BASE_LEVEL, DEEPEST_LEVEL
 from tiling.tilers.relief_contours import contours
 from tiling.tilers.terrain import TerrainTiler, level_for
 from tiling.tilers.vector_cells import cell_contents
+from tiling.validate.pointcloud import check_pointcloud
 
 
 def warm() -> None:
-    """Tile a small city of footprints and models and read it; mesh a hill, draw its contours."""
+    """Tile a city of footprints and models, a cloud of points and a hill, and read them."""
     _warm_terrain()
+    _warm_points()
     _warm_dem()
     contours(np.add.outer(np.arange(4.0), np.arange(4.0)), 1.5)
     batch = _city()
@@ -142,6 +147,28 @@ def _warm_terrain() -> None:
         run = Run(writer, folder, SerialExecutor(), 1, 1 << 30, SilentProgress(), Findings())
         TerrainTiler(min_level=level_for(source.resolution_deg) - 1).run(source, run)
         writer.abort()
+
+
+def _warm_points() -> None:
+    """Tile a cloud of two levels with bytes, short and wide columns, and check its tiles."""
+    rng = np.random.default_rng(1)
+    count = 2000
+    xyz = rng.uniform(0, 100, (count, 3)) + (441_000.0, 3_508_000.0, 0.0)
+    columns: dict[str, NDArray[Any]] = {
+        "rgb": rng.integers(0, 256, (count, 3)).astype(np.uint16),
+        "classification": rng.integers(1, 7, count).astype(np.uint8),
+        "intensity": rng.integers(0, 65536, count).astype(np.uint16),
+        "gps_time": rng.uniform(0, 60, count),
+    }
+    batch = PointBatch(SpatialRef.parse("EPSG:4547+ellipsoidal"), 0, xyz, columns)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        writer = DirectoryWriter(folder / "store")
+        run = Run(writer, folder, SerialExecutor(), 1, 1 << 30, SilentProgress(), Findings())
+        tiler = PointCloudTiler[PointBatch](lambda chunk: (chunk, ()), None, 400, 1000)
+        tiler.run([batch], run)
+        writer.commit()
+        check_pointcloud(DirectoryReader(folder / "store"))
 
 
 def _city() -> FeatureBatch:

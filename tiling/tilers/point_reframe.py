@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiling.crs import TILE_REF, SpatialRef, transform_points
+from tiling.formats.extent import axis_range
 from tiling.kernels import njit
 
 PATCH = 1024.0
@@ -43,24 +44,41 @@ def to_geodetic(ref: SpatialRef, xyz: NDArray[np.float64]) -> NDArray[np.float64
     if not ref.is_projected:
         _exactly(ref, xyz, np.arange(len(xyz)), out)
         return out
-    usable = (np.abs(xyz[:, :2]) < _FARTHEST).all(axis=1) & np.isfinite(xyz[:, 2])
-    _exactly(ref, xyz, np.flatnonzero(~usable), out)
-    rows = np.flatnonzero(usable)
+    cells = np.empty((len(xyz), 2), dtype=np.int64)
+    usable = np.empty(len(xyz), dtype=np.bool_)
+    _cells(xyz, cells, usable)
+    rows = np.arange(len(xyz))
+    if not usable.all():
+        _exactly(ref, xyz, np.flatnonzero(~usable), out)
+        rows = np.flatnonzero(usable)
+        cells = cells[rows]
     if not len(rows):
         return out
-    cells = np.floor(xyz[:, :2][rows] / PATCH).astype(np.int64)
     patches, owner = _patches(cells)
     fits = [_fit(ref, int(i), int(j)) for i, j in patches.tolist()]
     fitted = np.array([fit is not None for fit in fits])
     table = np.array([np.zeros((3, _TERMS)) if fit is None else fit for fit in fits])
     _evaluate(xyz, rows, cells, owner, table, out)
-    _exactly(ref, xyz, rows[~fitted[owner]], out)
+    if not fitted.all():
+        _exactly(ref, xyz, rows[~fitted[owner]], out)
     return out
+
+
+@njit(cache=True)
+def _cells(xyz, cells, usable):  # type: ignore[no-untyped-def]
+    for i in range(len(xyz)):
+        x, y = xyz[i, 0], xyz[i, 1]
+        # NaN compares false.
+        usable[i] = abs(x) < _FARTHEST and abs(y) < _FARTHEST and np.isfinite(xyz[i, 2])
+        if usable[i]:
+            # The side is a power of two: multiplying is exact.
+            cells[i, 0] = np.int64(np.floor(x * (1.0 / PATCH)))
+            cells[i, 1] = np.int64(np.floor(y * (1.0 / PATCH)))
 
 
 def _patches(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the distinct patches, (P, 2), and the one of each point."""
-    low, high = cells.min(axis=0), cells.max(axis=0)
+    low, high = axis_range(cells)
     width, height = (high - low + 1).tolist()
     index = (cells[:, 0] - low[0]) * height + cells[:, 1] - low[1]
     if width * height > _TABLE:
@@ -69,7 +87,7 @@ def _patches(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
         seen = np.zeros(width * height, dtype=bool)
         seen[index] = True
         found = np.flatnonzero(seen)
-        owner = (np.cumsum(seen) - 1)[index]
+        owner = (np.cumsum(seen) - 1).take(index)
     return np.stack([found // height + low[0], found % height + low[1]], axis=1), owner
 
 
@@ -112,8 +130,8 @@ def _fit(ref: SpatialRef, i: int, j: int) -> NDArray[np.float64] | None:
 def _evaluate(xyz, rows, cells, owner, table, out):  # type: ignore[no-untyped-def]
     for n in range(len(rows)):
         row = rows[n]
-        u = 2.0 * (xyz[row, 0] / PATCH - cells[n, 0]) - 1.0
-        v = 2.0 * (xyz[row, 1] / PATCH - cells[n, 1]) - 1.0
+        u = 2.0 * (xyz[row, 0] * (1.0 / PATCH) - cells[n, 0]) - 1.0
+        v = 2.0 * (xyz[row, 1] * (1.0 / PATCH) - cells[n, 1]) - 1.0
         for k in range(3):
             c = table[owner[n], k]
             low = c[0] + v * (c[1] + v * c[2])

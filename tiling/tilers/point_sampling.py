@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tiling.kernels import njit
 from tiling.tilers.point_lattice import KEY_BITS, LATTICE_LEVEL, STEP_M, gather3
+from tiling.tilers.point_order import by_key
 
 VOXEL_BITS = 7
 VOXELS = 2**VOXEL_BITS
@@ -110,7 +111,8 @@ def sample(
         candidates, nearness = _candidates(
             places, keys, levels, column, level, shrink, guard / shrink, guard
         )
-        order = np.lexsort((candidates, nearness))
+        # Floats that are not negative stand in the order of their bits.
+        _, order = by_key(nearness.view(np.uint64))
         _thin(places, levels, candidates, order, column, level, least, shrink)
 
 
@@ -119,7 +121,9 @@ def _candidates(places, keys, levels, column, level, shrink, guard_x, guard_y): 
     """Return the rows nearest to the targets of their voxels, and how near: squared steps."""
     below = level - column + VOXEL_BITS
     shift = np.uint64(3 * (KEY_BITS - below))
-    side = 2.0 ** (LATTICE_LEVEL - level - VOXEL_BITS)
+    bits = LATTICE_LEVEL - level - VOXEL_BITS
+    side = 2.0**bits
+    within = np.uint32((1 << bits) - 1)
     width = 2.0 ** (LATTICE_LEVEL - column)
     target = side * (1.0 / 3.0 if level % 2 == 0 else 2.0 / 3.0)
     rows = np.empty(len(keys), dtype=np.int64)
@@ -129,12 +133,12 @@ def _candidates(places, keys, levels, column, level, shrink, guard_x, guard_y): 
     for i in range(len(keys)):
         if levels[i] != level + 1:
             continue
-        x, y, z = float(places[i, 0]), float(places[i, 1]), float(places[i, 2])
+        x, y = float(places[i, 0]), float(places[i, 1])
         if x < guard_x or width - x < guard_x or y < guard_y or width - y < guard_y:
             continue
-        dx = (x % side - target) * shrink
-        dy = y % side - target
-        dz = z % side - target
+        dx = (float(places[i, 0] & within) - target) * shrink
+        dy = float(places[i, 1] & within) - target
+        dz = float(places[i, 2] & within) - target
         near = dx * dx + dy * dy + dz * dz
         voxel = keys[i] >> shift
         if count and voxel == last:
@@ -162,7 +166,8 @@ def _slot(table, voxel):  # type: ignore[no-untyped-def]
 def _thin(places, levels, candidates, order, column, level, least, shrink):  # type: ignore[no-untyped-def]
     """Raise candidates, the nearest to their targets first, unless one too close was raised."""
     bits = LATTICE_LEVEL - level - VOXEL_BITS
-    side = 2.0**bits
+    # Sides are powers of two: multiplying is exact, and no division.
+    voxels_a_step = 2.0**-bits
     size = 16
     while size < 2 * len(candidates):
         size *= 2
@@ -177,9 +182,12 @@ def _thin(places, levels, candidates, order, column, level, least, shrink):  # t
         vy = np.int64(places[row, 1]) >> bits
         vz = np.int64(places[row, 2]) >> bits
         free = True
-        for ix in range(np.int64((px - across) // side), np.int64((px + across) // side) + 1):
-            for iy in range(np.int64((py - least) // side), np.int64((py + least) // side) + 1):
-                for iz in range(np.int64((pz - least) // side), np.int64((pz + least) // side) + 1):
+        west, east = _voxels(px, across, voxels_a_step)
+        south, north = _voxels(py, least, voxels_a_step)
+        low, high = _voxels(pz, least, voxels_a_step)
+        for ix in range(west, east + 1):
+            for iy in range(south, north + 1):
+                for iz in range(low, high + 1):
                     if not free or (ix == vx and iy == vy and iz == vz):
                         continue
                     slot = _slot(voxels, _voxel(ix, iy, iz))
@@ -196,6 +204,14 @@ def _thin(places, levels, candidates, order, column, level, least, shrink):  # t
             slot = _slot(voxels, voxel)
             voxels[slot] = voxel
             owners[slot] = row
+
+
+@njit(cache=True)
+def _voxels(place, reach, voxels_a_step):  # type: ignore[no-untyped-def]
+    """Return the first and the last voxel within reach of a place, along one axis."""
+    first = np.floor((place - reach) * voxels_a_step)
+    last = np.floor((place + reach) * voxels_a_step)
+    return np.int64(first), np.int64(last)
 
 
 @njit(cache=True)

@@ -29,6 +29,7 @@ from tiling.tilers.point_lattice import (
     column_keys,
     on_lattice,
 )
+from tiling.tilers.point_order import by_key
 from tiling.tilers.point_reframe import to_geodetic
 
 RGB = "rgb"
@@ -61,28 +62,37 @@ def write_run(
         len(lost),
         [", ".join(f"{v:.10g}" for v in xyz[row]) for row in lost[:3].tolist()],
     )
-    order = np.argsort(columns)
+    columns, order = by_key(columns)
     if len(lost):
-        order = order[placed[order]]
+        kept = placed.take(order)
+        columns, order = columns[kept], order[kept]
     fields = _fields(batch)
-    same = {name: value for name, values in batch.columns.items() for value in _same(values)}
+    ranges = {name: _range(values) for name, values in batch.columns.items()}
+    same = {
+        name: value
+        for name, values in batch.columns.items()
+        for value in _same(values, ranges[name])
+    }
     varying = [field for field in fields if field[0] not in same]
-    records = np.empty(len(order), dtype=np.dtype([*PLACE, *varying]))
+    records = np.empty(len(xyz), dtype=np.dtype([*PLACE, *varying]))
     for axis, (name, _) in enumerate(PLACE):
-        records[name] = places[order, axis]
+        records[name] = places[:, axis]
     for name, *_ in varying:
-        records[name] = batch.columns[name][order]
-    found, counts = np.unique(columns[order], return_counts=True)
+        records[name] = batch.columns[name]
+    # Whole records at once: `take` moves them several times faster than an index does.
+    records = records.take(order)
+    found, counts = _counted(columns)
     part = folder / f"run-{index:06d}.{os.getpid()}.tmp"
-    part.write_bytes(records.tobytes())
+    with part.open("wb") as file:
+        records.tofile(file)
     part.rename(_records(folder, index))
     with part.open("wb") as file:
-        np.save(file, np.stack([found, counts.astype(np.uint64)]))
+        np.save(file, np.stack([found, counts]))
     part.rename(_index(folder, index))
     facts = {
         "fields": fields,
         "same": same,
-        "ranges": {name: _range(values) for name, values in batch.columns.items()},
+        "ranges": ranges,
         "classes": _classes(batch, order),
         "findings": [finding.to_json() for finding in seen],
     }
@@ -103,9 +113,20 @@ def _fields(batch: PointBatch) -> list[tuple[Any, ...]]:
     return fields
 
 
-def _same(values: NDArray[Any]) -> list[float | int | None]:
-    """Return the one value of a column, None for NaN; nothing when there are several."""
-    if not values.size:
+def _counted(ordered: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the distinct values of an ordered array, and how often each occurs."""
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)])
+    return ordered[starts], np.diff(starts, append=len(ordered)).astype(np.uint64)
+
+
+def _same(values: NDArray[Any], known: tuple[float, float] | None) -> list[float | int | None]:
+    """Return the one value of a column, None for NaN; nothing when there are several.
+
+    Args:
+        values: of the column.
+        known: its least and greatest finite value.
+    """
+    if not values.size or (known is not None and known[0] != known[1]):
         return []
     first = values.flat[0]
     if values.dtype.kind == "f" and np.isnan(first):
@@ -113,18 +134,20 @@ def _same(values: NDArray[Any]) -> list[float | int | None]:
     return [first.item()] if (values == first).all() else []
 
 
-def _classes(batch: PointBatch, rows: NDArray[np.int64]) -> dict[str, int]:
+def _classes(batch: PointBatch, rows: NDArray[np.uint32]) -> dict[str, int]:
     """Return how many of some points are in each class; nothing where classes are no integers."""
     values = batch.columns.get(CLASS)
     if values is None or values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
         return {}
-    found, counts = np.unique(values[rows], return_counts=True)
-    return {str(value): int(count) for value, count in zip(found, counts, strict=True)}
+    values = values.take(rows)
+    least = int(values.min(initial=0))
+    counts = np.bincount(values.astype(np.int64) - least)
+    return {str(value + least): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
 def _range(values: NDArray[Any]) -> tuple[float, float] | None:
-    if values.dtype.kind == "f":
-        values = values[np.isfinite(values)]
+    if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
+        values = values[finite]
     return (float(values.min()), float(values.max())) if values.size else None
 
 
@@ -246,11 +269,8 @@ def in_order(records: NDArray[Any], level: int) -> tuple[NDArray[Any], NDArray[n
     Points with the same key are ordered by everything known of them, so only equal ones could
     change places.
     """
-    places = places_of(records)
-    keys = column_keys(places, level)
-    order = np.argsort(keys)
-    keys = keys[order]
-    records = records[order]
+    keys, order = by_key(column_keys(places_of(records), level))
+    records = records.take(order)
     tied = np.zeros(len(keys), dtype=bool)
     same = keys[1:] == keys[:-1]
     tied[1:] |= same

@@ -20,6 +20,7 @@ from tiling.ellipsoid import (
     SEMI_MAJOR_M,
     enu_to_ecef_matrix,
 )
+from tiling.formats.extent import axis_range
 from tiling.formats.points_glb import (
     ERROR_M,
     QUANTUM_M,
@@ -120,7 +121,7 @@ def build_column(
     found, starts = np.unique(levels[order], return_index=True)
     for here, rows in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
         if here < level:
-            built.handed = records[rows]
+            built.handed = records.take(rows)
             continue
         cells = keys[rows] >> np.uint64(3 * (KEY_BITS - (here - level)))
         firsts = np.flatnonzero(np.concatenate([[True], cells[1:] != cells[:-1]]))
@@ -128,7 +129,7 @@ def build_column(
         for (x, y, z), own in zip(where.tolist(), np.split(rows, firsts[1:]), strict=True):
             side = LATTICE_LEVEL - here
             cell = Cell(here, (origin[0] >> side) + x, (origin[1] >> side) + y, z)
-            _add_tile(built, cell, records[own], places[own], origin, settings)
+            _add_tile(built, cell, records.take(own), places.take(own, axis=0), origin, settings)
     return built
 
 
@@ -164,7 +165,7 @@ def _add_tile(
 
 def _region(places: NDArray[np.uint32], corner_deg: NDArray[np.float64]) -> list[float]:
     """Return the volume of points as a client decodes them: radians and metres."""
-    low, high = places.min(axis=0).astype(np.float64), places.max(axis=0).astype(np.float64)
+    low, high = (bound.astype(np.float64) for bound in axis_range(places))
     # Decoded points lie within the error of their places; a degree of latitude is never shorter
     # than 110.5 km, and one of longitude as much shorter as the cosine of the latitude says.
     south, north = low[1] * STEP_DEG + corner_deg[1], (high[1] + 1) * STEP_DEG + corner_deg[1]
