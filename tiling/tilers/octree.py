@@ -141,9 +141,11 @@ def implicit_roots(roots: dict[str, list[OctreeLevel]], root_error_m: float) -> 
         level, x, y = (int(part) for part in root.split("/"))
         # Clients subdivide this volume, so it is the whole cell; and decoded points may lie a
         # millimetre beyond.
-        region = cell_region(TileCoord(level, x, y))._replace(
-            min_height_m=LOWEST_M, max_height_m=HIGHEST_M
-        ).union(degrees(levels[0].regions[0]))
+        region = (
+            cell_region(TileCoord(level, x, y))
+            ._replace(min_height_m=LOWEST_M, max_height_m=HIGHEST_M)
+            .union(degrees(levels[0].regions[0]))
+        )
         found.append(
             ImplicitRoot(
                 region=region,
