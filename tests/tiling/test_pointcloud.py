@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from tiling.stores.directory import DirectoryReader, DirectoryWriter
 from tiling.tilers.base import Progress, Run, SilentProgress, TilesetInfo
 from tiling.tilers.pipeline import SerialExecutor
 from tiling.tilers.point_lattice import LATTICE_LEVEL, STEP_DEG, STEP_M, column_keys
-from tiling.tilers.point_sampling import leaf_levels, least_distance_m, sample, spacing_m
+from tiling.tilers.point_sampling import leaf_levels, least_distance_m, sample
 from tiling.tilers.pointcloud import PointCloudTiler
 from tiling.validate.pointcloud import check_pointcloud
 
@@ -72,6 +71,8 @@ def tile(
     executor: Executor | None = None,
     progress: Progress | None = None,
     findings: Findings | None = None,
+    leaf_points: int = 3000,
+    column_points: int = 5000,
 ) -> TilesetInfo:
     """Tile into ``folder/tiles`` with small limits, so that a small cloud has many levels."""
     writer = DirectoryWriter(folder / "tiles")
@@ -86,7 +87,7 @@ def tile(
         findings=Findings() if findings is None else findings,
     )
     try:
-        info = PointCloudTiler(read, leaf_points=3000, column_points=5000).run(chunks, run)
+        info = PointCloudTiler(read, None, leaf_points, column_points).run(chunks, run)
         writer.commit()
     finally:
         writer.abort()
@@ -241,39 +242,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     assert all(p.stat().st_mtime_ns == when for p, when in left.items())
 
 
-def test_what_every_level_shows_is_even(
-    contents: dict[str, DecodedPoints], source: PointBatch
-) -> None:
-    """No two points of a level's view are too close, and none of the source is far from one."""
-    ecef = ecef_of(source)
-    leaves = {key for key in contents if not _has_children(key, contents)}
-    level_of = {key: 9 + int(key.split("/")[4]) for key in contents}
-    coarsest = min(level_of.values()) + 3
-    shrink = float(np.cos(np.radians(31.8)))
-    for level in range(coarsest, coarsest + 3):
-        shown = {k for k in contents if level_of[k] <= level}
-        # Leaves show whatever is left.
-        points = np.concatenate([contents[k].ecef for k in sorted(shown - leaves)])
-        least = least_distance_m(level, shrink)
-        assert _nearest(points, points, every=6).min() > least * 0.99 - 2 * ERROR_M
-        points = np.concatenate([contents[k].ecef for k in sorted(shown)])
-        # Half the diagonal of two voxels reaches the point that its voxel shows, or its rival.
-        assert _nearest(ecef[::29], points).max() < spacing_m(level) * 2.5
-        assert np.percentile(_nearest(ecef[::29], points), 95) < spacing_m(level)
-
-
-def _has_children(key: str, contents: dict[str, DecodedPoints]) -> bool:
-    head, level, x, y, z = key.removesuffix(".glb").rsplit("/", 4)
-    here = (int(x), int(y), int(z))
-    children = (
-        f"{head}/{int(level) + 1}/"
-        + "/".join(str(2 * a + d) for a, d in zip(here, offset, strict=True))
-        for offset in product((0, 1), repeat=3)
-    )
-    return any(f"{child}.glb" in contents for child in children)
-
-
-def _nearest(
+def nearest(
     queries: NDArray[np.float64], points: NDArray[np.float64], every: int = 0
 ) -> NDArray[np.float64]:
     """Return the distance of each query to the nearest point, by trying all.
@@ -313,7 +282,7 @@ def test_points_of_two_columns_keep_their_distance() -> None:
         assert len(kept) > 2000
         kept[:, 0] += side * width
         found.append(kept * STEP_M * (shrink, 1, 1))
-    across = _nearest(found[0], found[1])
+    across = nearest(found[0], found[1])
     assert across.min() >= least_distance_m(level, shrink) * 0.999
 
 
