@@ -21,7 +21,7 @@ from tiling.errors import RecordInvalid
 
 Kind = Literal["buildings", "terrain", "imagery", "vector", "divisions", "pointcloud"]
 Role = Literal["tiles", "features", "data", "report", "index", "sheets", "overview", "water"]
-StoreFormat = Literal["3tz", "pmtiles", "geoparquet", "cog", "directory", "sqlite"]
+StoreFormat = Literal["3tz", "pmtiles", "geoparquet", "cog", "copc", "directory", "sqlite"]
 Action = Literal["create", "publish", "rollback", "update", "delete"]
 
 KINDS: tuple[Kind, ...] = (

@@ -4,7 +4,7 @@ The function ``link(name, **params)`` returns an absolute URL. Names and paramet
 
     stac-root, portal (item)                          the landing page, the page that shows an asset
     stac-collection (collection), stac-item (collection, item)
-    tileset, layer-json, tilejson, raster-tilejson, pmtiles (asset, version)
+    tileset, layer-json, tilejson, raster-tilejson, pmtiles, copc (asset, version)
     vector-tiles, raster-tiles (asset, version, z, x, y)     with "{z}" and so on to fill in
     terrain (asset, version), terrain-tilejson (asset, version, product, grid)
 
@@ -257,12 +257,12 @@ def _assets(
     assets: dict[str, dict[str, Any]] = {
         key: {"href": link(name, **target), "type": JSON, "title": item.title, "roles": roles}
     }
-    served = False
+    served: set[str] = set()
     for store in version.stores:
-        # The server hands out the newest PMTiles archive of a version as a file.
-        direct = store.format == "pmtiles" and not served
-        served = served or direct
-        href = link("pmtiles", **target) if direct else _named(store)
+        # The server hands out the newest PMTiles archive and COPC of a version as a file.
+        direct = store.format in ("pmtiles", "copc") and store.format not in served
+        served.add(store.format)
+        href = link(store.format, **target) if direct else _named(store)
         assets[_asset_key(store, assets)] = {
             "href": href,
             "type": store.media_type,

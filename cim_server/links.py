@@ -34,6 +34,7 @@ PATHS: Mapping[str, str] = {
     "layer-json": "/tiles/{asset}/{version}/layer.json",
     "tilejson": "/tiles/{asset}/{version}/tilejson.json",
     "pmtiles": "/tiles/{asset}/{version}/archive.pmtiles",
+    "copc": "/tiles/{asset}/{version}/cloud.copc.laz",
     "tile": "/tiles/{asset}/{version}/{key}",
     "vector-tiles": "/tiles/{asset}/{version}/{z}/{x}/{y}.mvt",
     "raster-tilejson": "/raster/{asset}/WebMercatorQuad/tilejson.json",

@@ -16,6 +16,7 @@ from tiling.errors import StoreError
 from tiling.findings import Finding, Findings
 from tiling.formats.geoparquet import feature_count
 from tiling.mosaics import SheetIndex
+from tiling.validate.copc import check_copc
 from tiling.validate.foreign import check_foreign
 from tiling.validate.pointcloud import check_pointcloud
 from tiling.validate.terrain import check_terrain
@@ -102,6 +103,10 @@ def _check_role(
             index.close()
         _count(version, rows, f"{refs[0].path} holds", findings)
         return {"indexed": rows}
+    if refs[0].format == "copc":
+        found, facts = check_copc(paths[0])
+        findings.merge(found)
+        return facts
     with open_source(paths[0]) as reader:
         layer = reader.info().layers[0]
     return {"raster": f"{layer.extra['width']} × {layer.extra['height']}"}

@@ -166,6 +166,8 @@ EXPORTERS: Mapping[str, Export] = {
     "shp": Export("features", ("geoparquet",), _features),
     "geojson": Export("features", ("geoparquet",), _features),
     "cog": Export("data", ("cog",), _copy),
+    "copc": Export("data", ("copc",), _copy),
+    "laz": Export("data", ("copc",), _copy),
 }
 
 
@@ -195,8 +197,11 @@ def export(
     source = EXPORTERS[format].source(item, version)
     if source is None:
         possible = [name for name, made in EXPORTERS.items() if made.source(item, version)]
+        missing = ""
+        if format in ("copc", "laz") and item.kind == "pointcloud":
+            missing = "; ingest it with --copc whole to have its points as they were"
         raise ConfigError(
-            f"{item.id} is of kind {item.kind}: --format can be {', '.join(possible)}"
+            f"{item.id} is of kind {item.kind}: --format can be {', '.join(possible)}{missing}"
         )
     if out.exists():
         if not overwrite:

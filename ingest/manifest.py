@@ -58,6 +58,19 @@ _TYPES: Mapping[str, tuple[type, str]] = {
     "max_error": (float, "a number with a point, such as 0.05"),
 }
 _TEXTS = ("layer_zooms", "attributes", "rename", "rank")
+
+
+@dataclass(frozen=True, slots=True)
+class CopcWish:
+    """A COPC beside the tiles of points.
+
+    Attributes:
+        spacing_m: least distance of its points in metres; None: all points.
+    """
+
+    spacing_m: float | None
+
+
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -104,6 +117,8 @@ class IngestOptions:
         point_columns: of text files of points: their columns by name, separated by commas.
         withheld: whether points with the withheld flag are kept or dropped.
         colour_depth: 8 or 16 bits in 16-bit colours of points; decided by them if None.
+        copc: ``whole``, or the least distance of points in metres: a COPC beside the tiles of
+            points; None for none.
         layer: the layer of a source with several; ``*``: every one, each a layer of the tiles.
         layers: tables that each declare a layer of vector tiles; see `ingest.tile_layers`.
         layer_zooms, attributes, rename, rank: the same of vector tiles, as the command line says
@@ -154,6 +169,7 @@ class IngestOptions:
     point_columns: str | None = None
     withheld: Withheld | None = None
     colour_depth: int | None = None
+    copc: str | None = None
     layers: tuple[Mapping[str, Any], ...] = ()
     layer_zooms: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
@@ -199,6 +215,7 @@ class IngestOptions:
         self.compression()
         self.points()
         self.layer_wishes()
+        self.copc_wish()
         self.feature_overrides()
         parse_up(self.up)
         for source in self.sources:
@@ -258,6 +275,26 @@ class IngestOptions:
                 f"--point-columns {self.point_columns!r} does not name x, y and z once each"
             )
         return PointOptions(self.height_unit, columns, self.withheld == "drop", self.colour_depth)
+
+    def copc_wish(self) -> CopcWish | None:
+        """Return what is declared of a COPC, None for none.
+
+        Raises:
+            ConfigError: neither ``whole`` nor a distance.
+        """
+        if self.copc is None:
+            return None
+        if self.copc == "whole":
+            return CopcWish(None)
+        try:
+            spacing_m = float(self.copc)
+        except ValueError:
+            spacing_m = -1.0
+        if not 0.001 <= spacing_m <= 1000.0:
+            raise ConfigError(
+                f"--copc {self.copc!r} is neither whole nor a distance from 0.001 to 1000 metres"
+            )
+        return CopcWish(spacing_m)
 
     def layer_wishes(self) -> LayerWishes:
         """Return what is declared of the layers of vector tiles.

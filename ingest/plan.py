@@ -229,6 +229,8 @@ def make_plan(options: IngestOptions) -> Plan:
         raise ConfigError(
             "--compress, --quality, --max-error and --mosaic belong to --kind imagery"
         )
+    if kind != "pointcloud" and options.copc is not None:
+        raise ConfigError(f"--copc belongs to --kind pointcloud, and these sources become {kind}")
     if kind not in ("vector", "divisions") and (
         options.layer == EVERY_LAYER or options.layer_wishes()
     ):
@@ -250,6 +252,13 @@ def make_plan(options: IngestOptions) -> Plan:
         groups = called if kind in ("vector", "divisions") else [None] * len(called)
         note_differences(layers, [info.path.name for info in sources], findings, groups)
     plan = _decide_heights(plan, refusals)
+    if options.copc is not None and not refusals:
+        from ingest.copc_store import check_frame
+
+        try:
+            check_frame(plan.refs[0], sources[0].path)
+        except CrsMissing as error:
+            refusals.append(error)
     for index in range(len(sources)):
         _check_key(plan, index, refusals)
         _check_layer(plan, index, refusals)

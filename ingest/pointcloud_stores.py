@@ -51,9 +51,13 @@ def make_pointcloud(making: Making) -> Made:
         making.progress.begin("check", info.tiles)
         found, _ = check_pointcloud_archive(tiles.path, making.executor, making.progress.advance)
     judge(making, found)
-    return Made(
-        (("tiles", tiles),), replace(info, metadata={**info.metadata, **_told(chunks, info)})
-    )
+    stores = [("tiles", tiles)]
+    wanted = making.plan.options.copc_wish()
+    if wanted is not None:
+        from ingest.copc_store import make_copc
+
+        stores.append(("data", make_copc(making, chunks, wanted.spacing_m)))
+    return Made(tuple(stores), replace(info, metadata={**info.metadata, **_told(chunks, info)}))
 
 
 def _told(chunks: Sequence[PointChunk], info: TilesetInfo) -> dict[str, Any]:

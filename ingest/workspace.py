@@ -29,6 +29,7 @@ ENDINGS = {
     "pmtiles": ".pmtiles",
     "geoparquet": ".parquet",
     "cog": ".tif",
+    "copc": ".copc.laz",
     "sqlite": ".sqlite",
 }
 MEDIA_TYPES = {
@@ -36,6 +37,7 @@ MEDIA_TYPES = {
     "pmtiles": "application/vnd.pmtiles",
     "geoparquet": "application/vnd.apache.parquet",
     "cog": "image/tiff; application=geotiff; profile=cloud-optimized",
+    "copc": "application/vnd.laszip+copc",
     "sqlite": "application/vnd.sqlite3",
 }
 

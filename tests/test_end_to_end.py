@@ -23,6 +23,7 @@ from rasterio.transform import from_origin
 
 from ingest.workspace import Workspace
 from tests.commands import CIM, DEMO_SOURCES, Command
+from tests.postgres import Server
 from tiling.testing.cities import synthetic_footprints
 
 FOOTPRINTS = ["--kind", "buildings", "--vertical", "EPSG:5737", "--bad-heights", "default"]

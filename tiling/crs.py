@@ -18,9 +18,10 @@ import numpy as np
 import pyproj
 import shapely
 from numpy.typing import ArrayLike, NDArray
-from pyproj.crs import GeographicCRS
+from pyproj.crs import CompoundCRS, GeographicCRS
 from pyproj.crs.coordinate_system import Ellipsoidal2DCS
 from pyproj.crs.enums import Ellipsoidal2DCSAxis
+from pyproj.enums import WktVersion
 from pyproj.exceptions import CRSError, ProjError
 
 from tiling.areas import explain
@@ -161,6 +162,26 @@ class SpatialRef:
     def is_projected(self) -> bool:
         """Whether coordinates are lengths rather than degrees."""
         return bool(self.crs.is_projected)
+
+    @property
+    def unit_m(self) -> float:
+        """Metres in the unit of projected coordinates; 1 for degrees."""
+        return float(self.crs.axis_info[0].unit_conversion_factor) if self.is_projected else 1.0
+
+    def to_wkt1(self) -> str:
+        """Return the frame as WKT 1, which LAS wants; compound where the datum has a code.
+
+        Raises:
+            CrsMissing: WKT 1 cannot say it.
+        """
+        crs = self.crs
+        if self.vertical is not None and self.vertical.code.startswith("EPSG:"):
+            height = parse_crs(self.vertical.code)
+            crs = CompoundCRS(f"{crs.name} + {height.name}", [crs, height])
+        try:
+            return str(crs.to_wkt(WktVersion.WKT1_GDAL))
+        except CRSError as error:
+            raise CrsMissing(f"{self.code} cannot be said in WKT 1: {error}") from error
 
     def with_vertical(self, vertical: VerticalDatum | None) -> SpatialRef:
         """Return the same horizontal frame with another vertical datum."""

@@ -118,6 +118,13 @@ _DECLARED: dict[str, Any] = {
     "colour_depth": Annotated[
         int | None, typer.Option(help="Bits in 16-bit colours of points: 8 or 16.")
     ],
+    "copc": Annotated[
+        str | None,
+        typer.Option(
+            metavar="whole|METRES",
+            help="Store a COPC beside the tiles of points: whole, or thinned to a distance.",
+        ),
+    ],
     "area": TextOption,
     "attribution": TextOption,
     "manifest": FileOption,

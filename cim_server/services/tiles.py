@@ -30,6 +30,7 @@ from tiling.stores.pmtiles import PmtilesReader
 
 MAX_KEY_LENGTH = 256
 TEMPLATE = "/tiles/{asset}/{version}/{key}"
+CLOUD = "cloud.copc.laz"
 _CHUNK_NBYTES = 1 << 18
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
@@ -66,6 +67,8 @@ def routes(state: State) -> list[BaseRoute]:
             return await _tilejson(state, request, entry, version)
         if key == "archive.pmtiles":
             return _archive(state, request, entry, version)
+        if key == CLOUD:
+            return _cloud(state, request, entry, version)
         raise NotFound(f"version {entry.number} of {asset!r} has no tile {key!r}")
 
     return [Route("/tiles/{asset}/{version}/{key:path}", tile, name="tiles")]
@@ -99,7 +102,17 @@ def _archive(state: State, request: Request, entry: Entry, version: str) -> Resp
             f"version {entry.number} of {entry.asset!r} is made of {len(refs)} archives, none of "
             "which is the whole; export it to get one file"
         )
-    ref = refs[0]
+    return _whole_file(state, request, refs[0], version)
+
+
+def _cloud(state: State, request: Request, entry: Entry, version: str) -> Response:
+    for ref in entry.stores:
+        if ref.format == "copc":
+            return _whole_file(state, request, ref, version)
+    raise NotFound(f"version {entry.number} of {entry.asset!r} has no COPC")
+
+
+def _whole_file(state: State, request: Request, ref: StoreRef, version: str) -> Response:
     path, etag = state.path_of(ref), f'"{ref.sha256}"'
     sent = {
         "Accept-Ranges": "bytes",
@@ -210,6 +223,12 @@ def openapi_paths() -> dict[str, Any]:
             "archive.pmtiles",
             "The whole PMTiles archive; Range requests are answered",
             "application/vnd.pmtiles",
+            [],
+        ),
+        (
+            CLOUD,
+            "The points of a cloud as COPC; Range requests are answered",
+            "application/vnd.laszip+copc",
             [],
         ),
     ]

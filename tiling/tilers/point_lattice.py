@@ -60,6 +60,26 @@ def on_lattice(
     return places, columns, placed
 
 
+def ground_columns(places: NDArray[np.uint32], level: int) -> NDArray[np.uint64]:
+    """Return the columns that places of the first root cell lie in: (N,) uint64 Morton indices.
+
+    Args:
+        places: (N, 3) uint32, x and y from the corner of the lattice.
+        level: of the columns, at least `ROOT_LEVEL`.
+    """
+    columns = np.empty(len(places), dtype=np.uint64)
+    _ground_columns(np.ascontiguousarray(places), LATTICE_LEVEL - level, columns)
+    return columns
+
+
+@njit(cache=True)
+def _ground_columns(places, bits, columns):  # type: ignore[no-untyped-def]
+    down = np.uint64(bits)
+    for i in range(len(places)):
+        x, y = np.uint64(places[i, 0]) >> down, np.uint64(places[i, 1]) >> down
+        columns[i] = _spread2(x) | (_spread2(y) << np.uint64(1))
+
+
 @njit(cache=True)
 def _on_lattice(lon, lat, height, places, columns, placed):  # type: ignore[no-untyped-def]
     down = np.uint64(LATTICE_LEVEL - COUNT_LEVEL)

@@ -264,23 +264,30 @@ def rebase(records: NDArray[Any], origin: tuple[int, int]) -> None:
 
 
 def in_order(records: NDArray[Any], level: int) -> tuple[NDArray[Any], NDArray[np.uint64]]:
-    """Return the points of a column by key, and their keys: one order for one multiset.
+    """Return the points of a column by key, and their keys: one order for one multiset."""
+    keys, rows = in_one_order(records, column_keys(places_of(records), level))
+    return records.take(rows), keys
 
-    Points with the same key are ordered by everything known of them, so only equal ones could
-    change places.
+
+def in_one_order(
+    records: NDArray[Any], keys: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
+    """Return keys in ascending order, and the rows they came from.
+
+    Rows with the same key are ordered by everything known of them, so only equal ones could change
+    places, whatever order they came in.
     """
-    keys, order = by_key(column_keys(places_of(records), level))
-    records = records.take(order)
+    keys, rows = by_key(keys)
     tied = np.zeros(len(keys), dtype=bool)
     same = keys[1:] == keys[:-1]
     tied[1:] |= same
     tied[:-1] |= same
-    rows = np.flatnonzero(tied)
-    if len(rows):
-        some = records[rows]
+    at = np.flatnonzero(tied)
+    if len(at):
+        some = np.ascontiguousarray(records.take(rows[at]))
         text = some.view(f"S{records.dtype.itemsize}")
-        records[rows] = some[np.lexsort((text, keys[rows]))]
-    return records, keys
+        rows[at] = rows[at][np.lexsort((text, keys[at]))]
+    return keys, rows
 
 
 def places_of(records: NDArray[Any]) -> NDArray[np.uint32]:
