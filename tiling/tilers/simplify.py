@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tiling.formats.mvt import BUFFER, EXTENT
 from tiling.formats.mvt_geometry import LINE, POINT, POLYGON, geometry_kinds
+from tiling.tilers.clipping import clip_by_rect
 
 # Circumference of the sphere that Web Mercator projects from (EPSG method 1024), metres.
 WORLD_M = 2 * math.pi * 6378137.0
@@ -226,7 +227,7 @@ def clip_to_cell(
     if not len(cut):
         return geometry, np.ones(len(geometry), dtype=bool)
     pieces = geometry.copy()
-    clipped = shapely.clip_by_rect(geometry[cut], west, south, east, north)
+    clipped = clip_by_rect(geometry[cut], west, south, east, north)
     pieces[cut] = of_dimension(clipped, geometry_kinds(geometry[cut]))
     return pieces, ~shapely.is_empty(pieces)
 

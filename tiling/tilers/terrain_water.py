@@ -22,6 +22,7 @@ from tiling.coords import TileCoord
 from tiling.formats.geoparquet import group_boxes, read_group
 from tiling.formats.mvt_geometry import POLYGON, geometry_kinds
 from tiling.formats.quantized_mesh import MASK_SIDE
+from tiling.tilers.clipping import clip_by_rect
 
 LAND, WATER = 0, 255
 _LAND, _WATER = bytes([LAND]), bytes([WATER])
@@ -63,9 +64,7 @@ class WaterAreas:
             return _LAND
         # What is burnt is clipped to little more than the tile: an ocean has many vertices.
         rim = size / MASK_SIDE
-        shapes = shapely.clip_by_rect(
-            shapes, box[0] - rim, box[1] - rim, box[2] + rim, box[3] + rim
-        )
+        shapes = clip_by_rect(shapes, box[0] - rim, box[1] - rim, box[2] + rim, box[3] + rim)
         shapes = shapes[shapely.get_dimensions(shapes) == 2]
         if not len(shapes):
             return _LAND

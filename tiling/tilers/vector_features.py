@@ -29,6 +29,7 @@ from tiling.formats.mvt import field_types, plain_attributes
 from tiling.formats.mvt_geometry import POINT, POLYGON, geometry_kinds
 from tiling.schemes import MERCATOR_MAX_LAT_DEG, WEB_MERCATOR_QUAD
 from tiling.tilers.base import Progress
+from tiling.tilers.clipping import clip_by_rect
 from tiling.tilers.extsort import Spool, SpoolWriter
 from tiling.tilers.label_points import label_points
 from tiling.tilers.layer_attributes import chosen_attributes, importance
@@ -211,7 +212,7 @@ class _Pass:
         polar = np.flatnonzero(np.abs(bounds[:, [1, 3]]).max(axis=1) > MERCATOR_MAX_LAT_DEG)
         if len(polar):
             limit = MERCATOR_MAX_LAT_DEG
-            clipped = shapely.clip_by_rect(geometry[polar], -180.0, -limit, 180.0, limit)
+            clipped = clip_by_rect(geometry[polar], -180.0, -limit, 180.0, limit)
             geometry[polar] = of_dimension(clipped, kinds[polar])
             self.findings.add(
                 "outside-mercator",
