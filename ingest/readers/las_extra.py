@@ -118,11 +118,14 @@ def _name(raw: bytes) -> str:
 
 def decoded(raw: bytes) -> str:
     """Return text of a fixed width: UTF-8, or GBK where it is not that."""
-    raw = raw.split(b"\0", 1)[0]
+    text = raw.split(b"\0", 1)[0]
     try:
-        return raw.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        return raw.decode("gb18030", "replace").strip()
+        return text.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        # Writers cut text that is too long at the last byte, in the middle of a character.
+        if len(text) == len(raw) and error.reason == "unexpected end of data" and error.start:
+            return text[: error.start].decode("utf-8").strip()
+        return text.decode("gb18030", "replace").strip()
 
 
 def _column(raw: bytes, at: int, kind: int, width: int, names: set[str]) -> ExtraBytes:

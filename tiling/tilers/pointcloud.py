@@ -110,7 +110,7 @@ class PointCloudTiler(Generic[C]):
         column_points: int = _COLUMN_POINTS,
     ) -> None:
         self.read = read
-        self.colour_depth = colour_depth or _depth
+        self.colour_depth = colour_depth or (lambda largest, _: 8 if largest <= 255 else 16)
         self.leaf_points = leaf_points
         self.column_points = column_points
 
@@ -162,10 +162,6 @@ class PointCloudTiler(Generic[C]):
         apart = int(np.bitwise_or.reduce(columns ^ columns[0])).bit_length()
         alone = COUNT_LEVEL - (apart + 1) // 2
         return PointSettings(start, self.leaf_points, kinds, depth, alone)
-
-
-def _depth(largest: int, count: int) -> int:
-    return 8 if largest <= 255 else 16
 
 
 def _sort_chunk(
@@ -325,11 +321,11 @@ def _finish(built: BuiltColumn, column: int, level: int, handed: Path, result: U
     result.tiles += built.tiles
     result.facts["tiles"] += built.facts
     if built.handed is not None:
-        # Complete before the part that stands for the unit is.
+        # Complete before the part that stands for the unit is; 3.0 knows Chinese names of columns.
         path = _handed(handed, column, level)
         partial = path.with_suffix(f".{os.getpid()}.tmp")
         with partial.open("wb") as file:
-            np.save(file, built.handed)
+            np.lib.format.write_array(file, built.handed, version=(3, 0))
         partial.rename(path)
 
 
