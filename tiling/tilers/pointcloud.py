@@ -325,7 +325,7 @@ def _finish(built: BuiltColumn, column: int, level: int, handed: Path, result: U
         path = _handed(handed, column, level)
         partial = path.with_suffix(f".{os.getpid()}.tmp")
         with partial.open("wb") as file:
-            np.lib.format.write_array(file, built.handed, version=(3, 0))
+            np.lib.format.write_array(file, built.handed, (3, 0))  # type: ignore[no-untyped-call]
         partial.rename(path)
 
 
