@@ -71,8 +71,9 @@ def spawned_pool(workers: int) -> ProcessPoolExecutor:
     Args:
         workers: most processes.
     """
-    # One thread for each worker: BLAS would start one for each core in each of them.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # One thread for each worker: BLAS and lazrs would start one for each core in each of them.
+    for threads in ("OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")
     context = multiprocessing.get_context("spawn")
     return _DeafPool(workers, mp_context=context, initializer=_begin_worker)
 

@@ -49,7 +49,12 @@ def make_pointcloud(making: Making) -> Made:
         writer.abort()
     with making.report.step("check"):
         making.progress.begin("check", info.tiles)
-        found, _ = check_pointcloud_archive(tiles.path, making.executor, making.progress.advance)
+        found, _ = check_pointcloud_archive(
+            tiles.path,
+            making.executor,
+            making.progress.advance,
+            making.folder / f"check-{tiles.sha256}",
+        )
     judge(making, found)
     stores = [("tiles", tiles)]
     wanted = making.plan.options.copc_wish()

@@ -27,12 +27,13 @@ from tiling.formats.points_glb import (
     srgb_colours,
 )
 from tiling.stores.directory import DirectoryReader, DirectoryWriter
+from tiling.stores.zip3tz import ThreeTzWriter
 from tiling.tilers.base import Progress, Run, SilentProgress, TilesetInfo
 from tiling.tilers.pipeline import SerialExecutor
 from tiling.tilers.point_lattice import LATTICE_LEVEL, STEP_DEG, STEP_M, column_keys
 from tiling.tilers.point_sampling import leaf_levels, least_distance_m, sample
 from tiling.tilers.pointcloud import PointCloudTiler
-from tiling.validate.pointcloud import check_pointcloud
+from tiling.validate.pointcloud import check_pointcloud, check_pointcloud_archive
 
 REF = SpatialRef.parse("EPSG:4547+ellipsoidal")
 COUNT = 60_000
@@ -341,6 +342,38 @@ def test_a_broken_law_is_found(tiles: dict[str, bytes], tmp_path: Path) -> None:
             path.write_bytes(gzip.compress(data, mtime=0))
     findings, _ = check_pointcloud(DirectoryReader(tmp_path))
     assert {"tile-missing", "points-count"} <= {f.rule for f in findings}
+
+
+def test_an_interrupted_check_goes_on_from_its_journal(
+    tiles: dict[str, bytes], tmp_path: Path
+) -> None:
+    writer = ThreeTzWriter(tmp_path / "tiles.3tz")
+    # One tile holds points that its volume does not.
+    first, second = [key for key in tiles if key.endswith(".glb")][:2]
+    for key, data in tiles.items():
+        writer.put(key, gzip.compress(tiles[second] if key == first else data, mtime=0), "gzip")
+    path = writer.commit().path
+    journal = tmp_path / "check"
+    done: list[int] = []
+    whole = check_pointcloud_archive(path, _Counting(), done.append, journal)
+    assert any(finding.severity == "error" for finding in whole[0])
+    notes = sorted(journal.iterdir())
+    assert len(notes) == len(done) > 2
+    notes[1].unlink()
+    counting, again = _Counting(), []
+    assert check_pointcloud_archive(path, counting, again.append, journal) == whole
+    assert (counting.submitted, again) == (1, done)
+    assert check_pointcloud_archive(path, SerialExecutor(), again.append) == whole
+
+
+class _Counting(SerialExecutor):
+    """Counts its jobs."""
+
+    submitted = 0
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self.submitted += 1
+        return super().submit(fn, *args, **kwargs)
 
 
 def test_points_without_a_place_are_dropped_and_counted(tmp_path: Path) -> None:

@@ -129,7 +129,9 @@ def _same(values: NDArray[Any], known: tuple[float, float] | None) -> list[float
     if not values.size or (known is not None and known[0] != known[1]):
         return []
     first = values.flat[0]
-    if values.dtype.kind == "f" and np.isnan(first):
+    if values.dtype.kind != "f":
+        return [first.item()]
+    if np.isnan(first):
         return [None] if np.isnan(values).all() else []
     return [first.item()] if (values == first).all() else []
 

@@ -7,8 +7,9 @@ tile. Implicit octrees under an explicit root, as `tiling.tilers.pointcloud` wri
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,7 +99,7 @@ def check_pointcloud(
 
 
 def check_pointcloud_archive(
-    path: Path, executor: Executor, step: Callable[[int], None]
+    path: Path, executor: Executor, step: Callable[[int], None], journal: Path | None = None
 ) -> tuple[list[Finding], dict[str, Any]]:
     """Check a tileset of points in one 3TZ on several processes; see `check_pointcloud`.
 
@@ -106,19 +107,30 @@ def check_pointcloud_archive(
         path: the archive.
         executor: where contents are checked.
         step: told of every tile that was checked.
+        journal: folder of what was found in this very archive, chunk by chunk: an interrupted
+            check goes on from there.
     """
+    if journal is not None:
+        journal.mkdir(parents=True, exist_ok=True)
 
     def spread(promises: Sequence[PointPromise]) -> Iterator[PointFacts]:
         chunks = [promises[i : i + _CHUNK_TILES] for i in range(0, len(promises), _CHUNK_TILES)]
-        jobs = [executor.submit(_check_archived, path, chunk) for chunk in chunks]
+        notes = [None if journal is None else journal / f"{i:06d}.json" for i in range(len(chunks))]
+        jobs: list[Future[PointFacts] | Path] = [
+            note
+            if note is not None and note.exists()
+            else executor.submit(_check_archived, path, chunk, note)
+            for chunk, note in zip(chunks, notes, strict=True)
+        ]
         try:
             for job in jobs:
-                facts = job.result()
+                facts = _noted(job) if isinstance(job, Path) else job.result()
                 step(facts.contents)
                 yield facts
         finally:
             for job in jobs:
-                job.cancel()
+                if not isinstance(job, Path):
+                    job.cancel()
 
     store = open_store(path, "3tz")
     try:
@@ -127,12 +139,23 @@ def check_pointcloud_archive(
         store.close()
 
 
-def _check_archived(path: Path, promises: Sequence[PointPromise]) -> PointFacts:
+def _check_archived(path: Path, promises: Sequence[PointPromise], note: Path | None) -> PointFacts:
     store = open_store(path, "3tz")
     try:
-        return _check_contents(store, promises)
+        facts = _check_contents(store, promises)
     finally:
         store.close()
+    if note is not None:
+        findings = [finding.to_json() for finding in facts.findings]
+        partial = note.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_bytes(orjson.dumps([findings, facts.points, facts.contents]))
+        partial.rename(note)
+    return facts
+
+
+def _noted(note: Path) -> PointFacts:
+    findings, points, contents = orjson.loads(note.read_bytes())
+    return PointFacts(tuple(Finding.from_json(each) for each in findings), points, contents)
 
 
 def _check_contents(store: TileSource, promises: Sequence[PointPromise]) -> PointFacts:
