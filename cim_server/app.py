@@ -31,6 +31,7 @@ from cim_server.middleware.twice import TwiceMiddleware
 from cim_server.services import (
     docs,
     elevation,
+    features,
     health,
     imagery,
     lookup,
@@ -131,6 +132,7 @@ def _api(state: State, images: raster_tiles.RasterTiles) -> AskGetForHead:
         terrain.router(state),
         elevation.router(state),
         lookup.router(state),
+        features.router(state),
         reports.router(state),
         styles.router(),
         health.router(state),

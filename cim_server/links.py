@@ -35,6 +35,7 @@ PATHS: Mapping[str, str] = {
     "tilejson": "/tiles/{asset}/{version}/tilejson.json",
     "pmtiles": "/tiles/{asset}/{version}/archive.pmtiles",
     "copc": "/tiles/{asset}/{version}/cloud.copc.laz",
+    "feature": "/features/{asset}/items/{id}",
     "tile": "/tiles/{asset}/{version}/{key}",
     "vector-tiles": "/tiles/{asset}/{version}/{z}/{x}/{y}.mvt",
     "raster-tilejson": "/raster/{asset}/WebMercatorQuad/tilejson.json",

@@ -1,4 +1,4 @@
-"""The features of a version of buildings, read from its GeoParquet files, newest first.
+"""The features of a version, read from its GeoParquet files, newest first.
 
 A file that an update wrote holds every feature of the base cells that it names; the rows of older
 files in those cells count no longer.
@@ -7,7 +7,7 @@ files in those cells count no longer.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,9 +56,20 @@ def read_features(paths: Sequence[Path]) -> Iterator[FeatureBatch]:
     Args:
         paths: its GeoParquet files, newest first.
     """
+    return without_replaced([(path, read_geoparquet(path)) for path in paths])
+
+
+def without_replaced(
+    files: Sequence[tuple[Path, Iterable[FeatureBatch]]],
+) -> Iterator[FeatureBatch]:
+    """Yield what counts of what was read of each file.
+
+    Args:
+        files: of a version, newest first, with features that were read of them.
+    """
     replaced = np.empty(0, dtype=np.uint64)
-    for file in feature_files(paths):
-        for batch in read_geoparquet(file.path):
+    for file, (_, batches) in zip(feature_files([p for p, _ in files]), files, strict=True):
+        for batch in batches:
             if len(replaced):
                 batch = batch.take(~np.isin(base_cells(batch), replaced))
             if len(batch):

@@ -347,6 +347,40 @@ def read_group(path: Path, group: int) -> FeatureBatch:
         return _batch(ref, table, names, [])
 
 
+def read_ids(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the ids of a file's features, (N,), and the first row of each row group, (G,).
+
+    Raises:
+        StoreError: missing, damaged, or not written by this project.
+    """
+    with _opened(path) as file:
+        name = _own_names(path, file)["feature_id"]
+        try:
+            ids = np.asarray(file.read([name]).column(0).to_numpy(), np.int64)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path}: its ids are damaged: {error}") from error
+        counts = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+    return ids, np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])[:-1]
+
+
+def read_rows(path: Path, group: int, first: int, count: int) -> FeatureBatch:
+    """Return consecutive features of a row group.
+
+    Raises:
+        StoreError: missing, damaged, or not written by this project.
+    """
+    with _opened(path) as file:
+        names = _own_names(path, file)
+        ref = _ref(path, json.loads(file.metadata.metadata[_KEY]))
+        own = set(names.values())
+        wanted = [n for n in file.schema_arrow.names if n not in own]
+        try:
+            table = file.read_row_group(group, [*wanted, *names.values()])
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path}: row group {group} is damaged: {error}") from error
+        return _batch(ref, table.slice(first, count), names, wanted)
+
+
 def read_file_metadata(path: Path) -> dict[str, Any]:
     """Return the JSON that was given as `file_metadata` when the file was written.
 
