@@ -295,12 +295,19 @@ def read_geoparquet(
             if box is not None and not _touches(file, group, names["bbox"], box):
                 continue
             try:
+                rows = None
+                if box is not None:
+                    # Small beside the others, and often all that has to be read.
+                    boxes = file.read_row_group(group, [names["bbox"]]).column(0)
+                    rows = np.flatnonzero(_inside(boxes, box))
+                    if not len(rows):
+                        continue
                 table = file.read_row_group(group, [*wanted, *names.values()])
             except (OSError, pa.ArrowException) as error:
                 raise StoreError(f"{path}: row group {group} is damaged: {error}") from error
+            if rows is not None and len(rows) < len(table):
+                table = table.take(pa.array(rows))
             batch = _batch(ref, table, names, wanted)
-            if box is not None:
-                batch = batch.take(_inside(table.column(names["bbox"]), box))
             if len(batch):
                 yield batch
 
