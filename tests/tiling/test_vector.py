@@ -208,6 +208,17 @@ def test_every_division_has_one_label_within_it_at_every_zoom(suizhou: Tileset) 
     assert suizhou.properties(12, "counties_label") == suizhou.properties(12, "counties")
 
 
+def test_a_label_stands_at_the_same_spot_at_every_zoom(suizhou: Tileset) -> None:
+    low, high = suizhou.info.min_level, suizhou.info.max_level
+    exact = {i: p[0] for i, p in suizhou.pieces(high, "counties_label").items()}
+    for zoom in range(low, high):
+        for i, (place,) in suizhou.pieces(zoom, "counties_label").items():
+            scale = 2 ** (high - zoom)
+            # Rounded to the unit of its zoom.
+            assert abs(place.x * scale - exact[i].x) <= 0.5 * scale + 1
+            assert abs(place.y * scale - exact[i].y) <= 0.5 * scale + 1
+
+
 def test_the_metadata_says_what_viewers_ask_for(suizhou: Tileset) -> None:
     with PmtilesReader(suizhou.path) as reader:
         metadata, header = reader.metadata, reader.header

@@ -120,6 +120,7 @@ class VectorTiler:
             max(1 << 24, run.memory_nbytes // 8),
             run.progress,
             self.rules,
+            self._labels(),
         )
         restore_findings(summary, run.findings)
         zooms = resolve_zooms(summary, self.rules, self.min_zoom, self.max_zoom)
@@ -136,6 +137,9 @@ class VectorTiler:
             units = list(self._cell_units(cells, bands, full))
         facts = build_units("vector-tiles", units, build_unit, run)
         return self._info(summary, facts, low, high, run)
+
+    def _labels(self) -> bool:
+        return self.coverage if self.labels is None else self.labels
 
     def _shares_borders(self, features: Spool, summary: Summary, run: Run) -> bool:
         if not self.coverage or not summary.polygons:
@@ -155,7 +159,7 @@ class VectorTiler:
     def _cell_units(
         self, cells: Path, bands: list[_Band], full: Mapping[str, int]
     ) -> Iterator[VectorUnit]:
-        labels = self.coverage if self.labels is None else self.labels
+        labels = self._labels()
         for key in Spool(cells).keys().tolist():
             band = bands[key >> _BAND_SHIFT]
             x, y = unmorton2([key & ((1 << _BAND_SHIFT) - 1)])
@@ -166,7 +170,7 @@ class VectorTiler:
     def _coverage_units(
         self, cells: Path, summary: Summary, low: int, high: int, full: Mapping[str, int]
     ) -> Iterator[VectorUnit]:
-        labels = self.labels is not False
+        labels = self._labels()
         for zoom in range(low, high + 1):
             level = max(0, zoom - _COVERAGE_SPAN)
             for cell in WEB_MERCATOR_QUAD.tiles_in(summary.region, level):

@@ -31,12 +31,12 @@ from tiling.schemes import MERCATOR_MAX_LAT_DEG, WEB_MERCATOR_QUAD
 from tiling.tilers.base import Progress
 from tiling.tilers.clipping import clip_by_rect
 from tiling.tilers.extsort import Spool, SpoolWriter
-from tiling.tilers.label_points import label_points
+from tiling.tilers.label_points import inner_points, label_points
 from tiling.tilers.layer_attributes import chosen_attributes, importance
 from tiling.tilers.layer_rules import LayerRules
 from tiling.tilers.simplify import WORLD_M, cells_of, of_dimension
 from tiling.tilers.vector_selection import Outlines
-from tiling.tilers.zoom_range import Measure, default_zooms
+from tiling.tilers.zoom_range import Measure, crowding, default_zooms, quantiles
 
 MERCATOR_REF = SpatialRef.parse("EPSG:3857")
 # Columns beside the attributes. "\x00" cannot begin a field of any source format. The masks (bit z
@@ -48,7 +48,6 @@ SIZE, HOME_X, HOME_Y, LABEL_X, LABEL_Y, RANK, LAYER, SHOWN, DUST = (
 OWN_COLUMNS = (SIZE, HOME_X, HOME_Y, LABEL_X, LABEL_Y, RANK, LAYER)
 KEY_LEVEL = 16
 _SUMMARY = "summary.json"
-_QUANTILES = np.linspace(0.0, 1.0, 101)
 
 
 @dataclass(slots=True)
@@ -93,6 +92,7 @@ def spool_features(
     run_nbytes: int,
     progress: Progress,
     rules: LayerRules,
+    labels: bool = False,
 ) -> tuple[Spool, Summary]:
     """Project, measure and spool every feature; a finished spool in `folder` is taken as it is.
 
@@ -104,6 +104,7 @@ def spool_features(
         run_nbytes: memory of one sorted run.
         progress: counts features.
         rules: what is declared of layers.
+        labels: polygons will be labelled, so their visual centres are sought.
 
     Returns:
         a spool keyed by the Morton index of each feature's centre at level `KEY_LEVEL`, geometry
@@ -120,7 +121,7 @@ def spool_features(
         return Spool(folder), Summary(**json.loads(path.read_text(encoding="utf-8")))
     path.unlink(missing_ok=True)
     writer = SpoolWriter.create(folder, run_nbytes)
-    pass_ = _Pass(layer, id_column, rules)
+    pass_ = _Pass(layer, id_column, rules, labels)
     progress.begin("measure features")
     for batch in batches:
         progress.advance(len(batch))
@@ -137,8 +138,9 @@ def spool_features(
 
 
 class _Pass:
-    def __init__(self, layer: str, id_column: str | None, rules: LayerRules) -> None:
+    def __init__(self, layer: str, id_column: str | None, rules: LayerRules, labels: bool) -> None:
         self.layer = layer
+        self.place = label_points if labels else inner_points
         self.id_column = id_column
         self.rules = rules
         self.total = Summary()
@@ -291,7 +293,7 @@ class _Pass:
         home = _first_points(geometry)
         label = home.copy()
         areas = np.flatnonzero(kinds == POLYGON)
-        label[areas] = label_points(geometry[areas])
+        label[areas] = self.place(geometry[areas])
         own = [size, home[:, 0], home[:, 1], label[:, 0], label[:, 1], rank]
         for name, values in zip(OWN_COLUMNS, own, strict=False):
             table = table.append_column(name, pa.array(values))
@@ -322,10 +324,7 @@ class _Pass:
                     entry["fields"].setdefault(field_name, word)
 
     def _measure(
-        self,
-        batch: FeatureBatch,
-        geometry: NDArray[np.object_],
-        kinds: NDArray[np.int64],
+        self, batch: FeatureBatch, geometry: NDArray[np.object_], kinds: NDArray[np.int64]
     ) -> None:
         counts = shapely.get_num_coordinates(geometry)
         self.counts.append(counts.astype(np.int64))
@@ -350,8 +349,8 @@ class _Pass:
         total.bounds = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
         records, segments = np.concatenate(self.records), np.concatenate(self.segments)
         counts = np.concatenate(self.counts)
-        total.size_m, total.segment_m = _quantiles(records["size"]), _quantiles(segments)
-        total.crowd, total.mass = _crowding(records["key"], counts)
+        total.size_m, total.segment_m = quantiles(records["size"]), quantiles(segments)
+        total.crowd, total.mass = crowding(records["key"], counts, KEY_LEVEL)
         for name, number in self.layers.items():
             own = records["layer"] == number
             total.layers[name]["number"] = number
@@ -359,9 +358,9 @@ class _Pass:
                 Measure(
                     int(own.sum()),
                     int((records["kind"][own] == POINT).sum()),
-                    _quantiles(records["size"][own]),
-                    _quantiles(segments[own]),
-                    _crowding(records["key"][own], counts[own])[0],
+                    quantiles(records["size"][own]),
+                    quantiles(segments[own]),
+                    crowding(records["key"][own], counts[own], KEY_LEVEL)[0],
                 )
             )
         for entry in total.layers.values():
@@ -370,20 +369,6 @@ class _Pass:
             entry["fields"] = {name: found[name] for name in self.fields if name in found}
         total.findings = self.findings.to_json()
         return total
-
-
-def _quantiles(values: NDArray[np.float64]) -> list[float]:
-    values = values[~np.isnan(values)]
-    return [] if not len(values) else [float(v) for v in np.quantile(values, _QUANTILES)]
-
-
-def _crowding(keys: NDArray[np.uint64], counts: NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    crowd, mass = [], []
-    for level in range(KEY_LEVEL + 1):
-        _, cell = np.unique(keys >> np.uint64(2 * (KEY_LEVEL - level)), return_inverse=True)
-        crowd.append(int(np.bincount(cell).max()))
-        mass.append(int(np.bincount(cell, weights=counts).max()))
-    return crowd, mass
 
 
 def _to_mercator(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tiling.formats.mvt import EXTENT
 from tiling.tilers.simplify import WORLD_M
 
@@ -14,6 +17,7 @@ LOWEST, DETAILED, HIGHEST, POINTS = 4, 12, 16, 14
 _SEGMENT_QUANTA = 64
 _VISIBLE_PART = 1 / 128
 _POINTS_A_TILE = 2000
+_QUANTILES = np.linspace(0.0, 1.0, 101)
 
 
 class Measure(NamedTuple):
@@ -60,3 +64,27 @@ def _point_zooms(crowd: list[int]) -> tuple[int, int]:
         if most <= _POINTS_A_TILE:
             return min(max(level, LOWEST), POINTS), POINTS
     return POINTS, POINTS
+
+
+def quantiles(values: NDArray[np.float64]) -> list[float]:
+    """Return the 101 quantiles of what is a number among (N,) values; none if nothing is."""
+    values = values[~np.isnan(values)]
+    return [] if not len(values) else [float(v) for v in np.quantile(values, _QUANTILES)]
+
+
+def crowding(
+    keys: NDArray[np.uint64], counts: NDArray[np.int64], key_level: int
+) -> tuple[list[int], list[int]]:
+    """Return, per level 0 .. `key_level`, the most features and coordinates in one cell.
+
+    Args:
+        keys: (N,) Morton indices of the features' places at `key_level`.
+        counts: (N,) coordinates of the features.
+        key_level: of the keys.
+    """
+    crowd, mass = [], []
+    for level in range(key_level + 1):
+        _, cell = np.unique(keys >> np.uint64(2 * (key_level - level)), return_inverse=True)
+        crowd.append(int(np.bincount(cell).max()))
+        mass.append(int(np.bincount(cell, weights=counts).max()))
+    return crowd, mass
