@@ -51,6 +51,9 @@ ERROR_SPACINGS = 2.0
 # Points of a column that is built as a whole; part of what tiles depend on, so no option.
 _COLUMN_POINTS = 500_000
 _LEAF_POINTS = 40_000
+# So many units at least where columns allow, that workers end together and a run that is killed has
+# little to repeat.
+_LEAST_UNITS = 50
 # Levels that a column above joins.
 _TIER_LEVELS = 3
 # One level above a tile's finest voxels, where positions of all of a root could still be stated.
@@ -244,7 +247,9 @@ def _build(
     where = [_runs_of(part) for part in np.split(slices[:, 1:], firsts[1:])]
     handed = run.scratch / "handed"
     handed.mkdir(exist_ok=True)
-    groups = np.cumsum(sizes) // tiler.column_points
+    ends = np.cumsum(sizes)
+    # How columns are grouped shows in no byte.
+    groups = ends // min(tiler.column_points, int(ends[-1]) // _LEAST_UNITS + 1)
     starts = np.flatnonzero(np.diff(groups)) + 1
     every = list(zip(found.tolist(), where, strict=True))
     units = [

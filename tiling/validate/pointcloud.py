@@ -28,7 +28,8 @@ from tiling.validate.foreign_subtree import Cell, fill
 from tiling.validate.tileset3d import TileSource
 
 _BRANCHING = 8
-_CHUNK_TILES = 32
+# Tiles that a worker checks at once, and how often workers are asked at least.
+_MOST_TILES, _LEAST_CHUNKS = 32, 16
 # A tenth of a millimetre: degrees and radians are converted to and fro.
 _SLACK_DEG, _SLACK_M = 1e-9, 1e-4
 
@@ -114,7 +115,8 @@ def check_pointcloud_archive(
         journal.mkdir(parents=True, exist_ok=True)
 
     def spread(promises: Sequence[PointPromise]) -> Iterator[PointFacts]:
-        chunks = [promises[i : i + _CHUNK_TILES] for i in range(0, len(promises), _CHUNK_TILES)]
+        size = min(_MOST_TILES, len(promises) // _LEAST_CHUNKS + 1)
+        chunks = [promises[i : i + size] for i in range(0, len(promises), size)]
         notes = [None if journal is None else journal / f"{i:06d}.json" for i in range(len(chunks))]
         jobs: list[Future[PointFacts] | Path] = [
             note
