@@ -7,14 +7,15 @@ import type { Globe } from "./globe";
 import { firstLook, styleOf, type PointLook } from "./point_look";
 
 // A level's error is two spacings, so half of it closes surfaces; points come as close as three
-// pixels, and grow no larger than twice that.
+// pixels where there are finer levels, and grow to ten where there are none.
 const errorScale = 0.5;
 const screenError = 6;
+const largest_px = 10;
 
 function settingsOf(look: PointLook): Partial<PointCloudShading> {
   return {
     geometricErrorScale: errorScale * look.size,
-    maximumAttenuation: screenError * look.size,
+    maximumAttenuation: largest_px * look.size,
     eyeDomeLighting: look.edges,
   };
 }
