@@ -188,6 +188,9 @@ def make_vector(making: Making) -> Made:
     with making.report.step("features"):
         making.progress.begin("features")
         features.result()
+    if making.plan.kind == "divisions":
+        with making.report.step("divisions"):
+            _check_divisions(parquet, making)
     making.progress.begin("check")
     with making.report.step("check"):
         findings, _ = check_vector_archive(
@@ -195,6 +198,26 @@ def make_vector(making: Making) -> Made:
         )
     judge(making, findings)
     return Made((("tiles", tiles), ("features", file_store(parquet, "geoparquet"))), info)
+
+
+def _check_divisions(parquet: Path, making: Making) -> None:
+    """Tell what is wrong with all divisions together: they are few enough to be held at once."""
+    import numpy as np
+    import pyarrow as pa
+
+    from ingest.quality.divisions import check_divisions
+    from tiling.batches import FeatureBatch
+    from tiling.formats.geoparquet import read_geoparquet
+
+    making.progress.begin("divisions")
+    batches = list(read_geoparquet(parquet))
+    whole = FeatureBatch(
+        batches[0].ref,
+        np.concatenate([batch.ids for batch in batches]),
+        np.concatenate([batch.geometry for batch in batches]),
+        pa.concat_tables([batch.attributes for batch in batches]),
+    )
+    check_divisions(whole, making.report.findings)
 
 
 def make_terrain(making: Making) -> Made:
