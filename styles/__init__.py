@@ -4,6 +4,8 @@ A style is a JSON file in this folder. `buildings` is a 3D Tiles style (CesiumJS
 ``color``) with one member more, ``heights``: what stands in for a height that a source lacks.
 `pointcloud` colours points by their class.
 
+The files in ``maps/`` are styles of layers of vector tiles, see `styles.maps`.
+
 The files in ``rasters/`` say how an image looks: ``bands`` or an ``expression`` of them, the
 ``range`` of values shown (left out: the raster's own), and a ``ramp`` of ``[value, colour]``, the
 values those of the range, or 0 to 1 where it is the raster's own.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cim_server.state import Entry
+from styles.maps import GEOMETRIES, MapLayer
 from tiling.formats.pmtiles import TILE_TYPES
 from tiling.stores.pmtiles import PmtilesReader
 
 _KEPT = ("vector_layers", "attribution", "description", "tilestats", "promoteId")
+_LABEL_SUFFIX = "_label"
 _ENDINGS = {number: name for name, number in TILE_TYPES.items()}
 
 
@@ -43,3 +46,22 @@ def tilejson(entry: Entry, reader: PmtilesReader, url: str) -> dict[str, Any]:
     }
     document.update({name: metadata[name] for name in _KEPT if name in metadata})
     return document
+
+
+def map_layers(metadata: Mapping[str, Any]) -> list[MapLayer]:
+    """Return what a style needs to know of the layers that an archive's metadata describe."""
+    entries = metadata.get("vector_layers", [])
+    names = {entry["id"] for entry in entries}
+    companions = {name: name + _LABEL_SUFFIX for name in names if name + _LABEL_SUFFIX in names}
+    known = metadata.get("geometries", {})
+    return [
+        MapLayer(
+            entry["id"],
+            tuple(known.get(entry["id"], GEOMETRIES)),
+            tuple(entry["fields"]),
+            companions.get(entry["id"]),
+            metadata.get("counts", {}).get(entry["id"], 0),
+        )
+        for entry in entries
+        if entry["id"] not in companions.values()
+    ]

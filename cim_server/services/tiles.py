@@ -23,14 +23,16 @@ from cim_server.links import Links
 from cim_server.middleware.measure import label
 from cim_server.responses import IMMUTABLE, REVALIDATE, json_response, matches, tile_response
 from cim_server.services.terrain_tiles import LAYER, is_partly_baked, on_demand
-from cim_server.services.tilejson import ending, tilejson
+from cim_server.services.tilejson import ending, map_layers, tilejson
 from cim_server.state import CURRENT, Entry, State
+from styles.maps import map_style
 from tiling.errors import NotFound, StoreError
 from tiling.stores.pmtiles import PmtilesReader
 
 MAX_KEY_LENGTH = 256
 TEMPLATE = "/tiles/{asset}/{version}/{key}"
 CLOUD = "cloud.copc.laz"
+STYLE = "style.json"
 _CHUNK_NBYTES = 1 << 18
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
@@ -65,6 +67,8 @@ def routes(state: State) -> list[BaseRoute]:
             return tile_response(found, request.headers, cache_control)
         if key == "tilejson.json":
             return await _tilejson(state, request, entry, version)
+        if key == STYLE:
+            return await _map_style(state, request, entry, version)
         if key == "archive.pmtiles":
             return _archive(state, request, entry, version)
         if key == CLOUD:
@@ -72,6 +76,18 @@ def routes(state: State) -> list[BaseRoute]:
         raise NotFound(f"version {entry.number} of {asset!r} has no tile {key!r}")
 
     return [Route("/tiles/{asset}/{version}/{key:path}", tile, name="tiles")]
+
+
+async def _map_style(state: State, request: Request, entry: Entry, version: str) -> Response:
+    newest = _pmtiles(entry)[0]
+    reader = await state.reader(newest)
+    if not isinstance(reader, PmtilesReader):
+        raise StoreError(f"{newest.path}: not a PMTiles archive")
+    if ending(reader) != "mvt":
+        raise NotFound(f"version {entry.number} of {entry.asset!r} has no vector tiles to style")
+    url = Links.of(request.scope)("tile", asset=entry.asset, version=version, key="tilejson.json")
+    style = map_style(entry.title, url, map_layers(reader.metadata))
+    return json_response(style, request.headers, extra=_VARY)
 
 
 async def _tilejson(state: State, request: Request, entry: Entry, version: str) -> Response:

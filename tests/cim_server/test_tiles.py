@@ -108,6 +108,18 @@ def test_tilejson_leads_to_tiles_that_decode(client: httpx.Client) -> None:
     assert decoded["divisions"]["features"][0]["properties"] == {"名称": "曾都区"}
 
 
+def test_vector_tiles_have_a_style_for_maplibre(client: httpx.Client) -> None:
+    response = client.get("/tiles/divisions/current/style.json")
+    style = response.json()
+    url = style["sources"]["tiles"]["url"]
+    assert client.get(url).json()["tilejson"] == "3.0.0"
+    drawn = [layer for layer in style["layers"] if layer.get("source-layer") == "divisions"]
+    names = [layer["layout"]["text-field"] for layer in drawn if layer["type"] == "symbol"]
+    assert names and all(["get", "名称"] in name[1] for name in names)
+    assert "Host" in response.headers["vary"]
+    assert client.get("/tiles/buildings/current/style.json").status_code == 404
+
+
 def hostile() -> list[str]:
     return [
         "..%2F..%2Fcatalog.db",

@@ -482,6 +482,11 @@ def test_layers_come_from_their_column(tmp_path: Path) -> None:
         "其他": {"b": "String"},
     }
     assert tileset.info.metadata["counts"] == {"点": 1, "面": 1, "其他": 1}
+    assert tileset.info.metadata["geometries"] == {
+        "点": ["Point"],
+        "面": ["Polygon"],
+        "其他": ["LineString"],
+    }
 
 
 def test_ids_come_from_a_column_when_asked(tmp_path: Path) -> None:

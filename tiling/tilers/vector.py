@@ -21,6 +21,7 @@ from tiling.batches import FeatureBatch
 from tiling.coords import morton2, unmorton2
 from tiling.crs import TILE_REF
 from tiling.errors import TilingError
+from tiling.formats.mvt_geometry import LINE, POINT, POLYGON
 from tiling.schemes import WEB_MERCATOR_QUAD
 from tiling.tilers.base import Requirements, Run, TilesetInfo
 from tiling.tilers.extsort import Spool, SpoolWriter
@@ -50,6 +51,7 @@ _OVERVIEW_ZOOMS = 2
 _COVERAGE_SPAN = 6
 _CHUNK_ROWS = 20_000
 _BAND_SHIFT = 48
+_GEOMETRIES = {POINT: "Point", LINE: "LineString", POLYGON: "Polygon"}
 _CELLS, _DECIDED = "vector-cells", "decided.json"
 
 
@@ -213,6 +215,10 @@ class VectorTiler:
             "center": [(west + east) / 2, (south + north) / 2, zooms[0]],
             "vector_layers": _vector_layers(summary, facts),
             "counts": {name: entry["features"] for name, entry in summary.layers.items()},
+            "geometries": {
+                name: [_GEOMETRIES[kind] for kind in entry["geometries"]]
+                for name, entry in summary.layers.items()
+            },
             "tiles": tiles,
             "dropped": dropped,
             "pixels": decided["pixels"],

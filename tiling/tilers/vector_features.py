@@ -61,8 +61,9 @@ class Summary:
         segment_m: 101 quantiles of the features' mean segment lengths, Web Mercator metres.
         crowd, mass: per level 0 .. `KEY_LEVEL` the most features, and the most coordinates, that
             lie (by their centres) in one cell.
-        layers: per layer name the features, per field its type in ``vector_layers``, and the
-            zooms that suit the layer (`zoom_range.default_zooms`).
+        layers: per layer name the features, the kinds of geometry (1 point, 2 line, 3 polygon),
+            per field its type in ``vector_layers``, and the zooms that suit the layer
+            (`zoom_range.default_zooms`).
         findings: JSON of what was dropped and repaired.
     """
 
@@ -289,7 +290,7 @@ class _Pass:
                 len(batch),
             )
         self._count_not_finite(source)
-        self._count_fields(names, table, len(batch))
+        self._count_fields(names, table, kinds)
         home = _first_points(geometry)
         label = home.copy()
         areas = np.flatnonzero(kinds == POLYGON)
@@ -310,13 +311,17 @@ class _Pass:
                     strange,
                 )
 
-    def _count_fields(self, names: Any, table: pa.Table, rows: int) -> None:
+    def _count_fields(self, names: Any, table: pa.Table, kinds: NDArray[np.int64]) -> None:
         types = field_types(table.schema)
         self.fields.update(dict.fromkeys(types))
         for name in pc.unique(names).to_pylist():
             mask = pc.equal(names, name)
-            entry = self.total.layers.setdefault(name, {"features": 0, "fields": {}})
+            entry = self.total.layers.setdefault(
+                name, {"features": 0, "fields": {}, "geometries": []}
+            )
             entry["features"] += pc.sum(mask).as_py()
+            found = {*entry["geometries"], *kinds[mask.to_numpy()].tolist()}
+            entry["geometries"] = sorted(found)
             for field_name, word in types.items():
                 valid = pc.and_(mask, pc.is_valid(table.column(field_name)))
                 # A field is declared only when a tile holds it.
