@@ -379,6 +379,16 @@ polygons = st.builds(
 ).filter(lambda p: p.geom_type in ("Polygon", "MultiPolygon") and p.area > 0)
 
 
+def test_a_sliver_thinner_than_any_cut_is_told_and_drawn(tmp_path: Path) -> None:
+    # Two corners a hundred-millionth of a metre apart: valid, and less than tile units can say.
+    sliver = shapely.Polygon([(113.375, 31.65625), (113.38, 31.625), (113.37999999999998, 31.625)])
+    batch = batch_of(shapely.to_wkt(sliver, rounding_precision=-1))
+    tileset = make(tmp_path, [batch], min_zoom=9, max_zoom=11)
+    tileset.check()
+    assert list(tileset.pieces(11, "features")) == [0]
+    assert [f.count for f in tileset.findings if f.rule == "polygon-too-thin"] == [1]
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(shapes=st.lists(points | lines | polygons, min_size=1, max_size=8), zoom=st.integers(9, 14))
 def test_the_pieces_of_a_feature_make_the_feature(

@@ -34,7 +34,7 @@ from tiling.tilers.extsort import Spool, SpoolWriter
 from tiling.tilers.label_points import inner_points, label_points
 from tiling.tilers.layer_attributes import chosen_attributes, importance
 from tiling.tilers.layer_rules import LayerRules
-from tiling.tilers.simplify import WORLD_M, cells_of, of_dimension
+from tiling.tilers.simplify import WORLD_M, cells_of, of_dimension, thickened
 from tiling.tilers.vector_selection import Outlines
 from tiling.tilers.zoom_range import Measure, crowding, default_zooms, quantiles
 
@@ -48,6 +48,7 @@ SIZE, HOME_X, HOME_Y, LABEL_X, LABEL_Y, RANK, LAYER, SHOWN, DUST = (
 OWN_COLUMNS = (SIZE, HOME_X, HOME_Y, LABEL_X, LABEL_Y, RANK, LAYER)
 KEY_LEVEL = 16
 _SUMMARY = "summary.json"
+_THIN = "polygons thinner than a micrometre are made two millimetres wide in the tiles"
 
 
 @dataclass(slots=True)
@@ -163,6 +164,8 @@ class _Pass:
         batch = self._clean(batch)
         geometry = np.asarray(shapely.transform(batch.geometry, _to_mercator), dtype=object)
         kinds = geometry_kinds(geometry)
+        geometry, thin = thickened(geometry, kinds)
+        self.findings.add("polygon-too-thin", "repair", _THIN, len(thin), batch.ids[thin].tolist())
         bounds = shapely.bounds(geometry)
         size = np.where(
             kinds == POLYGON,
