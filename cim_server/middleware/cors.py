@@ -22,7 +22,7 @@ _PREFLIGHT: Sequence[tuple[bytes, bytes]] = (
 )
 _ANSWER: Sequence[tuple[bytes, bytes]] = (
     (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"Content-Bbox, Content-Range, ETag, Link"),
+    (b"access-control-expose-headers", b"CIM-Dropped, Content-Bbox, Content-Range, ETag, Link"),
 )
 
 

@@ -22,6 +22,7 @@ from cim_server.errors import InvalidRequest, RangeNotSatisfiable
 from cim_server.links import Links
 from cim_server.middleware.measure import label
 from cim_server.responses import IMMUTABLE, REVALIDATE, json_response, matches, tile_response
+from cim_server.services.live_tiles import live_response
 from cim_server.services.terrain_tiles import LAYER, is_partly_baked, on_demand
 from cim_server.services.tilejson import ending, map_layers, tilejson
 from cim_server.state import CURRENT, Entry, State
@@ -58,6 +59,8 @@ def routes(state: State) -> list[BaseRoute]:
         label(request.scope, TEMPLATE)
         check_key(key)
         entry = state.entry(asset, version)
+        if request.scope["query_string"] and "filter" in request.query_params:
+            return await live_response(state, request, entry, key, version)
         partly = entry.kind == "terrain" and is_partly_baked(entry)
         found = None if partly and key == LAYER else await state.tile(entry, key)
         if found is None and partly:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,19 @@ _TYPES = np.array(
         "GeometryCollection",
     ]
 )
+
+
+class Where(Protocol):
+    """A condition on rows.
+
+    Attributes:
+        columns: names of the attributes that it looks at; a file need not have them all.
+    """
+
+    columns: Sequence[str]
+
+    def mask(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Return which of N rows fulfil it: (N,) bool."""
 
 
 def write_geoparquet(
@@ -265,6 +278,7 @@ def read_geoparquet(
     path: Path,
     bbox: Region | Sequence[float] | None = None,
     columns: Sequence[str] | None = None,
+    where: Where | None = None,
 ) -> Iterator[FeatureBatch]:
     """Read features that `write_geoparquet` wrote, one row group at a time.
 
@@ -273,6 +287,7 @@ def read_geoparquet(
         bbox: west, south, east, north in the file's frame; only features whose boxes touch it are
             given, and row groups elsewhere are not read.
         columns: attributes to read; all when None.
+        where: which of the rows in `bbox` are given; shapes of others are not read.
 
     Yields:
         batches in the order of the file; ids are the features' ordinals in their source.
@@ -285,6 +300,7 @@ def read_geoparquet(
         ref = _ref(path, json.loads(file.metadata.metadata[_KEY]))
         own = set(names.values())
         wanted = [n for n in file.schema_arrow.names if n not in own]
+        attributes = set(wanted)
         if columns is not None:
             missing = [n for n in columns if n not in wanted]
             if missing:
@@ -298,8 +314,12 @@ def read_geoparquet(
                 rows = None
                 if box is not None:
                     # Small beside the others, and often all that has to be read.
-                    boxes = file.read_row_group(group, [names["bbox"]]).column(0)
-                    rows = np.flatnonzero(_inside(boxes, box))
+                    asked = set() if where is None else attributes & set(where.columns)
+                    head = file.read_row_group(group, [names["bbox"], *sorted(asked)])
+                    inside = _inside(head.column(names["bbox"]), box)
+                    if where is not None and inside.any():
+                        inside &= where.mask(head)
+                    rows = np.flatnonzero(inside)
                     if not len(rows):
                         continue
                 table = file.read_row_group(group, [*wanted, *names.values()])

@@ -162,7 +162,7 @@ class _Pass:
                 "reframe the batches first"
             )
         batch = self._clean(batch)
-        geometry = np.asarray(shapely.transform(batch.geometry, _to_mercator), dtype=object)
+        geometry = np.asarray(shapely.transform(batch.geometry, to_mercator), dtype=object)
         kinds = geometry_kinds(geometry)
         geometry, thin = thickened(geometry, kinds)
         self.findings.add("polygon-too-thin", "repair", _THIN, len(thin), batch.ids[thin].tolist())
@@ -379,7 +379,8 @@ class _Pass:
         return total
 
 
-def _to_mercator(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+def to_mercator(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (N, 2) longitudes and latitudes in degrees as Web Mercator metres."""
     u, v = WEB_MERCATOR_QUAD.position(lonlat[:, 0], lonlat[:, 1], 0)
     return np.stack([(u - 0.5) * WORLD_M, (0.5 - v) * WORLD_M], axis=1)
 
