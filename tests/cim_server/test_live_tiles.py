@@ -147,6 +147,10 @@ def test_over_the_budget_the_largest_stay_however_they_are_batched(
     parts = [whole.take(np.arange(first, first + 4)) for first in range(0, 40, 4)]
     assert live_tile(parts, tile, "a") == once
     assert once.over_budget == 35
+    monkeypatch.setattr(live_module, "MAX_COORDINATES", 12)
+    once = live_tile([whole], tile, "a")
+    assert live_tile(parts, tile, "a") == once
+    assert once.over_budget == 38
 
 
 def test_conditions_are_those_of_sql_with_unknown_values() -> None:

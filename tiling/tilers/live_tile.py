@@ -81,11 +81,17 @@ def _largest(batches: Iterable[FeatureBatch]) -> tuple[FeatureBatch | None, int]
         held += len(batch)
         seen += len(batch)
         if held > 2 * MAX_FEATURES:
-            found = [_trimmed(_joined(found))]
+            joined = _joined(found)
+            found = [joined.take(_by_size(joined)[:MAX_FEATURES])]
             held = len(found[0])
     if not found:
         return None, 0
-    chosen = _trimmed(_joined(found))
+    joined = _joined(found)
+    order = _by_size(joined)[:MAX_FEATURES]
+    # Not before all are seen: who is dropped for its vertices would make room for later ones.
+    mass = np.cumsum(shapely.get_num_coordinates(joined.geometry[order]))
+    order = order[: max(1, int(np.searchsorted(mass, MAX_COORDINATES, side="right")))]
+    chosen = joined.take(order[np.argsort(joined.ids[order], kind="stable")])
     return chosen, seen - len(chosen)
 
 
@@ -100,13 +106,10 @@ def _joined(batches: list[FeatureBatch]) -> FeatureBatch:
     )
 
 
-def _trimmed(batch: FeatureBatch) -> FeatureBatch:
+def _by_size(batch: FeatureBatch) -> NDArray[np.int64]:
     bounds = shapely.bounds(batch.geometry)
     size = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1])
-    order = np.lexsort((batch.ids, -size))[:MAX_FEATURES]
-    mass = np.cumsum(shapely.get_num_coordinates(batch.geometry[order]))
-    order = order[: max(1, int(np.searchsorted(mass, MAX_COORDINATES, side="right")))]
-    return batch.take(order[np.argsort(batch.ids[order], kind="stable")])
+    return np.asarray(np.lexsort((batch.ids, -size)), dtype=np.int64)
 
 
 def _projected(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
