@@ -13,7 +13,7 @@ import numpy as np
 from ingest.make import Making, fresh
 from ingest.readers.las_points import PackedPoints
 from ingest.readers.point_chunks import Bounds, PointChunk
-from ingest.readers.points import read_chunk
+from ingest.readers.point_groups import PointGroup, read_group
 from ingest.workspace import file_store
 from tiling.batches import PointBatch
 from tiling.crs import SpatialRef, transform_points
@@ -50,20 +50,21 @@ def check_frame(ref: SpatialRef, source: Path) -> None:
     ref.to_wkt1()
 
 
-def make_copc(making: Making, chunks: Sequence[PointChunk], spacing_m: float | None) -> StoreInfo:
+def make_copc(making: Making, groups: Sequence[PointGroup], spacing_m: float | None) -> StoreInfo:
     """Write a COPC of all chunks, check it, and return it as a store.
 
     Args:
         making: of the asset.
-        chunks: with common columns; the frame of the first is that of the file.
+        groups: chunks with common columns; the frame of the first is that of the file.
         spacing_m: least distance of points when thinned; None: all points.
     """
     findings = making.report.findings
+    chunks = [chunk for group in groups for chunk in group]
     ref = chunks[0].ref
     others = sum(chunk.count for chunk in chunks if chunk.ref != ref)
     message = f"points of other frames are brought into {ref.code} for the COPC"
     findings.add("copc-reframed", "info", message, others)
-    bounds = _bounds(making, chunks, ref)
+    bounds = _bounds(making, groups, ref)
     scales, offsets = _steps(chunks, bounds, findings)
     columns = {c.name: (c.dtype, c.width, c.no_data, c.description) for c in chunks[0].columns}
     spacing = None if spacing_m is None else spacing_m / ref.unit_m
@@ -74,8 +75,8 @@ def make_copc(making: Making, chunks: Sequence[PointChunk], spacing_m: float | N
     writer = CopcWriter(path, plan.schema, ref.to_wkt1(), standard_time, plan.cube, VOXELS)
     try:
         with making.report.step("copc"):
-            tiler: CopcTiler[PointChunk] = CopcTiler(partial(read_in_frame, ref))
-            totals = tiler.run(chunks, plan, writer, making.run(None))
+            tiler: CopcTiler[PointGroup] = CopcTiler(partial(read_in_frame, ref))
+            totals = tiler.run(groups, plan, writer, making.run(None))
     finally:
         writer.abort()
     with making.report.step("check-copc"):
@@ -90,9 +91,9 @@ def make_copc(making: Making, chunks: Sequence[PointChunk], spacing_m: float | N
     return file_store(path, "copc")
 
 
-def read_in_frame(ref: SpatialRef, chunk: PointChunk) -> PointBatch:
-    """Return the points of a chunk in a frame."""
-    batch = read_chunk(chunk)
+def read_in_frame(ref: SpatialRef, group: PointGroup) -> PointBatch:
+    """Return the points of a group in a frame."""
+    batch, _ = read_group(group)
     if batch.ref == ref:
         return batch
     x, y, z = transform_points(batch.ref, ref, *batch.xyz.T)
@@ -100,23 +101,24 @@ def read_in_frame(ref: SpatialRef, chunk: PointChunk) -> PointBatch:
     return replace(batch, ref=ref, xyz=np.stack([x, y, z], axis=1))
 
 
-def measure(ref: SpatialRef, chunk: PointChunk) -> Bounds | None:
-    """Return the bounds of a chunk's points in a frame; None without points."""
-    xyz = read_in_frame(ref, replace(chunk, columns=())).xyz
+def measure(ref: SpatialRef, group: PointGroup) -> Bounds | None:
+    """Return the bounds of a group's points in a frame; None without points."""
+    xyz = read_in_frame(ref, tuple(replace(chunk, columns=()) for chunk in group)).xyz
     if not len(xyz):
         return None
     low, high = xyz.min(axis=0).tolist(), xyz.max(axis=0).tolist()
     return (low[0], low[1], low[2], high[0], high[1], high[2])
 
 
-def _bounds(making: Making, chunks: Sequence[PointChunk], ref: SpatialRef) -> Bounds:
+def _bounds(making: Making, groups: Sequence[PointGroup], ref: SpatialRef) -> Bounds:
     """Return the bounds of all points: of the headers where they hold, else measured."""
+    chunks = [chunk for group in groups for chunk in group]
     outside = {finding.rule for finding in making.report.findings}
     stated = [chunk.bounds for chunk in chunks if chunk.ref == ref]
     known = [each for each in stated if each is not None]
     if len(known) < len(chunks) or "points-outside-bounds" in outside:
-        making.progress.begin("copc-bounds", len(chunks))
-        futures = [making.executor.submit(measure, ref, chunk) for chunk in chunks]
+        making.progress.begin("copc-bounds", len(groups))
+        futures = [making.executor.submit(measure, ref, group) for group in groups]
         known = []
         for future in futures:
             if (measured := future.result()) is not None:

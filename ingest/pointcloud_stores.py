@@ -43,7 +43,8 @@ def make_pointcloud(making: Making) -> Made:
         with making.report.step("tile"):
             most = _piece_points(making)
             chunks = _chunks(making, most)
-            info = tiler.run(list(grouped(chunks, most)), making.run(writer))
+            groups = list(grouped(chunks, most))
+            info = tiler.run(groups, making.run(writer))
             tiles = writer.commit()
     finally:
         writer.abort()
@@ -61,7 +62,7 @@ def make_pointcloud(making: Making) -> Made:
     if wanted is not None:
         from ingest.copc_store import make_copc
 
-        stores.append(("data", make_copc(making, chunks, wanted.spacing_m)))
+        stores.append(("data", make_copc(making, groups, wanted.spacing_m)))
     return Made(tuple(stores), replace(info, metadata={**info.metadata, **_told(chunks, info)}))
 
 
