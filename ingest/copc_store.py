@@ -81,9 +81,9 @@ def make_copc(making: Making, groups: Sequence[PointGroup], spacing_m: float | N
         writer.abort()
     with making.report.step("check-copc"):
         nodes = list(CopcFile.open(path).nodes)
-        groups = [nodes[i::64] for i in range(min(64, len(nodes)))]
-        making.progress.begin("copc-check", len(groups))
-        jobs = [(check_nodes, (path, group)) for group in groups]
+        shares = [nodes[i::64] for i in range(min(64, len(nodes)))]
+        making.progress.begin("copc-check", len(shares))
+        jobs = [(check_nodes, (path, share)) for share in shares]
         drain(jobs, making.executor, making.workers * 2, making.progress)
         found = sum(count for _, _, count in CopcFile.open(path).nodes.values())
         if found != totals.count:
