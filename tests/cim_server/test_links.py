@@ -159,6 +159,7 @@ def test_every_link_name_makes_an_absolute_url_with_chinese_quoted() -> None:
         "asset": "楼-1",
         "item": "楼-1",
         "collection": "时空",
+        "id": "楼-1",
         "version": "current",
         "key": "{z}/{x}/{y}.mvt",
         "tms": "CGCS2000Quad",
