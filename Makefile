@@ -20,9 +20,9 @@ apt = if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninte
 .DEFAULT_GOAL := demo
 .PHONY: setup demo test lint bench clean chromium postgis
 
-setup: $(STAMPS)/python $(STAMPS)/kernels $(STAMPS)/portal $(STAMPS)/node-tests chromium postgis
+setup: $(STAMPS)/python $(STAMPS)/kernels $(STAMPS)/portal $(STAMPS)/glyphs $(STAMPS)/node-tests chromium postgis
 
-demo: $(STAMPS)/python $(STAMPS)/portal
+demo: $(STAMPS)/python $(STAMPS)/portal $(STAMPS)/glyphs
 	@$(BIN)/cim demo --data data/demo --port $(PORT) $(if $(CIM_DEMO_EXIT),--check)
 
 test: setup
@@ -37,7 +37,7 @@ bench: setup $(STAMPS)/bench
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(PORTAL)/node_modules $(PORTAL)/static tests/node/node_modules benchmarks/node/node_modules data/demo dist
+	rm -rf $(VENV) $(PORTAL)/node_modules $(PORTAL)/static styles/fonts tests/node/node_modules benchmarks/node/node_modules data/demo dist
 
 # A stamp is newer than what it was made from, so a second `make setup` does nothing.
 $(STAMPS)/python: pyproject.toml constraints.txt
@@ -59,6 +59,11 @@ $(STAMPS)/portal: $(PORTAL)/package.json $(PORTAL)/package-lock.json $(PORTAL)/v
 	npm ci --prefix $(PORTAL) --no-audit --no-fund --loglevel=error
 	npm run build --prefix $(PORTAL) --silent
 	mkdir -p $(STAMPS) && touch $@
+
+# What maps write with: a font that npm brought, drawn once.
+$(STAMPS)/glyphs: $(STAMPS)/python $(PORTAL)/package-lock.json styles/glyph_builder.py styles/glyphs.py | $(STAMPS)/portal
+	$(BIN)/python -m styles.glyph_builder $(PORTAL)/node_modules/@fontsource-variable/noto-sans-sc
+	touch $@
 
 $(STAMPS)/node-tests: tests/node/package.json tests/node/package-lock.json
 	npm ci --prefix tests/node --no-audit --no-fund --loglevel=error

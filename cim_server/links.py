@@ -19,6 +19,7 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 PATHS: Mapping[str, str] = {
     "root": "/",
     "portal": "/?asset={item}",
+    "glyphs": "/styles/fonts/{fontstack}/{range}.pbf",
     "docs": "/docs",
     "openapi": "/openapi.json",
     "stac-root": "/stac",

@@ -5,8 +5,9 @@ A file in ``maps/`` is one kind: ``geometry`` (of GeoJSON), ``order`` (what lies
 specification but without a source. In them stand ``"$text"`` for the name of a feature and
 ``"$major"`` for whether its class (the first of ``classes`` that the layer has) is among ``major``.
 
-A style has no ``glyphs``: MapLibre writes Chinese with the fonts of the viewer's own machine, and
-no font server is asked.
+``glyphs`` of a style is an address of the server's own (`styles.glyphs`). In browsers MapLibre
+writes Chinese with the fonts of the viewer's machine all the same, which are sharper and need not
+be sent, and takes digits and Latin from there; MapLibre Native takes everything.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from styles.glyphs import FONT
+
 GEOMETRIES = ("Polygon", "LineString", "Point")
 _NAMES = ("name", "名称", "NAME", "Name", "name:zh", "地名", "道路名称", "标准名称", "XZQMC", "MC")
-_FONTS = ["Noto Sans CJK SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC",
+_FONTS = [FONT, "Noto Sans CJK SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC",
           "WenQuanYi Zen Hei", "sans-serif"]  # fmt: skip
 _PAPER = "#faf8f4"
 _OVER = {"fill": 0, "line": 1, "circle": 2, "symbol": 3}
@@ -74,13 +77,19 @@ def map_kind(layer: MapLayer, geometry: str) -> str:
     return next(name for name, kind in kinds.items() if kind.get("default"))
 
 
-def map_style(title: str, tilejson_url: str, layers: Iterable[MapLayer]) -> dict[str, Any]:
+def map_style(
+    title: str, tilejson_url: str, layers: Iterable[MapLayer], glyphs: str | None = None
+) -> dict[str, Any]:
     """Return a style of MapLibre (version 8) that draws all layers of a tileset.
+
+    The member ``cim:order`` in the metadata of each layer says where it belongs when the styles of
+    several assets are put into one map: within a type of layer, from below.
 
     Args:
         title: of the asset.
         tilejson_url: absolute.
         layers: of the tileset, those of labels not among them.
+        glyphs: absolute URL template of the fonts, None where there are none.
     """
     drawn: list[tuple[int, int, dict[str, Any]]] = []
     # What comes later lies above, and its names have the first choice of place.
@@ -95,6 +104,7 @@ def map_style(title: str, tilejson_url: str, layers: Iterable[MapLayer]) -> dict
     return {
         "version": 8,
         "name": title,
+        **({} if glyphs is None else {"glyphs": glyphs}),
         "sources": {"tiles": {"type": "vector", "url": tilejson_url}},
         "layers": [
             {"id": "paper", "type": "background", "paint": {"background-color": _PAPER}},
@@ -124,6 +134,7 @@ def _styled(
         "id": f"{layer.name}:{geometry}:{template['id']}",
         "source": "tiles",
         "source-layer": source,
+        "metadata": {"cim:order": kind["order"]},
         "filter": ["==", ["geometry-type"], shape],
     }
     if writes:

@@ -37,6 +37,7 @@ def test_the_wheel_carries_the_five_packages_with_their_data(wheel: Path) -> Non
         "cim_server/demo/data/shanghai_buildings.geojson",
         "tiling/data/WW15MGH.DAC.xz",
         "styles/buildings.json",
+        "styles/fonts/Noto Sans SC Regular/0-255.pbf.gz",
     ):
         assert part in names, part
     demo = tomllib.loads((ROOT / "cim_server" / "demo" / "demo.toml").read_text("utf-8"))

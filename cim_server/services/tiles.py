@@ -26,6 +26,7 @@ from cim_server.services.live_tiles import live_response
 from cim_server.services.terrain_tiles import LAYER, is_partly_baked, on_demand
 from cim_server.services.tilejson import ending, map_layers, tilejson
 from cim_server.state import CURRENT, Entry, State
+from styles.glyphs import font_names
 from styles.maps import map_style
 from tiling.errors import NotFound, StoreError
 from tiling.stores.pmtiles import PmtilesReader
@@ -88,8 +89,10 @@ async def _map_style(state: State, request: Request, entry: Entry, version: str)
         raise StoreError(f"{newest.path}: not a PMTiles archive")
     if ending(reader) != "mvt":
         raise NotFound(f"version {entry.number} of {entry.asset!r} has no vector tiles to style")
-    url = Links.of(request.scope)("tile", asset=entry.asset, version=version, key="tilejson.json")
-    style = map_style(entry.title, url, map_layers(reader.metadata))
+    link = Links.of(request.scope)
+    url = link("tile", asset=entry.asset, version=version, key="tilejson.json")
+    glyphs = link("glyphs", fontstack="{fontstack}", range="{range}") if font_names() else None
+    style = map_style(entry.title, url, map_layers(reader.metadata), glyphs)
     return json_response(style, request.headers, extra=_VARY)
 
 

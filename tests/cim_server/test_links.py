@@ -171,6 +171,8 @@ def test_every_link_name_makes_an_absolute_url_with_chinese_quoted() -> None:
         "z": "{z}",
         "x": "{x}",
         "y": "{y}",
+        "fontstack": "{fontstack}",
+        "range": "{range}",
     }
     for name in PATHS:
         url = link(name, **fields)

@@ -116,6 +116,10 @@ def test_vector_tiles_have_a_style_for_maplibre(client: httpx.Client) -> None:
     drawn = [layer for layer in style["layers"] if layer.get("source-layer") == "divisions"]
     names = [layer["layout"]["text-field"] for layer in drawn if layer["type"] == "symbol"]
     assert names and all(["get", "名称"] in name[1] for name in names)
+    assert (
+        style["glyphs"]
+        == f"{str(client.base_url).rstrip('/')}/styles/fonts/{{fontstack}}/{{range}}.pbf"
+    )
     assert "Host" in response.headers["vary"]
     assert client.get("/tiles/buildings/current/style.json").status_code == 404
 

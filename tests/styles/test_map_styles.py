@@ -64,6 +64,7 @@ def test_every_layer_is_drawn_and_nothing_stands_for_a_value_any_more() -> None:
     assert len(set(ids)) == len(ids)
     assert '"$' not in json.dumps(style)
     assert "glyphs" not in style
+    assert map_style("城市", TILES, LAYERS, "http://localhost/fonts")["glyphs"]
 
 
 def test_names_come_from_the_points_made_for_them_and_from_fields_that_are_there() -> None:
