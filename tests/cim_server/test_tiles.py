@@ -13,6 +13,7 @@ import mapbox_vector_tile
 import pytest
 
 from cim_server.testing.services import ServiceTests
+from styles.glyphs import font_names
 
 BUILDINGS = quote("buildings-曾都区")
 
@@ -116,10 +117,8 @@ def test_vector_tiles_have_a_style_for_maplibre(client: httpx.Client) -> None:
     drawn = [layer for layer in style["layers"] if layer.get("source-layer") == "divisions"]
     names = [layer["layout"]["text-field"] for layer in drawn if layer["type"] == "symbol"]
     assert names and all(["get", "名称"] in name[1] for name in names)
-    assert (
-        style["glyphs"]
-        == f"{str(client.base_url).rstrip('/')}/styles/fonts/{{fontstack}}/{{range}}.pbf"
-    )
+    fonts = str(client.base_url).rstrip("/") + "/styles/fonts/{fontstack}/{range}.pbf"
+    assert style.get("glyphs") == (fonts if font_names() else None)
     assert "Host" in response.headers["vary"]
     assert client.get("/tiles/buildings/current/style.json").status_code == 404
 
