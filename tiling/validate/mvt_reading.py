@@ -1,7 +1,9 @@
 """Reading vector tiles to judge them: shares no code with the encoder but the varints.
 
 The messages of features are walked one by one; their geometry is then decoded for the whole layer
-at once, one command of every feature per step.
+at once, one command of every feature per step. What the specification knows must have the wire
+type that it gives; fields that it does not know are passed over, but for those of values, which
+would leave an attribute without a value.
 """
 
 from __future__ import annotations
@@ -17,6 +19,17 @@ from tiling.formats.varint import decode_varints, unzigzag
 
 Ints = NDArray[np.int64]
 MOVE_TO, LINE_TO, CLOSE_PATH = 1, 2, 7
+
+# Tags as they are written: the number of the field and its wire type.
+_LAYER = 0x1A
+_NAME, _FEATURE, _KEY, _VALUE, _EXTENT, _VERSION = 0x0A, 0x12, 0x1A, 0x22, 0x28, 0x78
+_ID, _TAGS, _KIND, _GEOMETRY = 0x08, 0x12, 0x18, 0x22
+_STRING = b"\x0a"
+_NUMBERS = frozenset((b"\x20", b"\x28", b"\x30", b"\x38"))  # int64, uint64, sint64, bool
+_FIXED = {b"\x15": 5, b"\x19": 9}  # float and double, with their sizes
+_LAYER_NUMBERS = frozenset({1, 2, 3, 4, 5, 15})
+_FEATURE_NUMBERS = frozenset({1, 2, 3, 4})
+_VERSIONS = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +67,24 @@ def read_tile(data: bytes) -> list[ReadLayer]:
     """Decode a tile.
 
     Raises:
-        FormatError: the bytes are no vector tile.
+        FormatError: the bytes are no vector tile of version 1 or 2.
     """
-    return [_layer(body) for number, body in _fields(data) if number == 3]
+    return [_layer(body) for tag, body in _fields(data) if _is(tag, _LAYER)]
+
+
+def _is(tag: int, layer: int) -> bool:
+    if tag != layer:
+        _pass_over(tag, frozenset({layer >> 3}), "a tile")
+    return tag == layer
+
+
+def _pass_over(tag: int, known: frozenset[int], where: str) -> None:
+    if tag >> 3 in known:
+        raise FormatError(f"field {tag >> 3} of {where} has the wrong wire type {tag & 7}")
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    # Yields field number and payload; numbers come as their little-endian varint bytes.
+    # Yields tag and payload; numbers come as their little-endian varint bytes.
     position, end = 0, len(data)
     while position < end:
         # Nearly all tags and most lengths are one byte: no call for those.
@@ -83,7 +107,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
             raise FormatError(f"wire type {kind} is unknown")
         if position > end:
             raise FormatError("a message is cut off")
-        yield tag >> 3, data[start:position]
+        yield tag, data[start:position]
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
@@ -102,39 +126,38 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _layer(body: bytes) -> ReadLayer:
-    name, version, extent = "", 1, 4096
+    name: str | None = None
+    version, extent = 0, 4096
     keys: list[str] = []
     values = 0
     ids: list[int] = []
     kinds: list[int] = []
     tags: list[bytes] = []
     geometry: list[bytes] = []
-    for number, payload in _fields(body):
-        if number == 2:
-            identity, kind, tag_bytes, geometry_bytes = -1, 0, b"", b""
-            for inner, part in _fields(payload):
-                if inner == 1:
-                    identity = _varint(part, 0)[0]
-                elif inner == 2:
-                    tag_bytes = part
-                elif inner == 3:
-                    kind = _varint(part, 0)[0]
-                elif inner == 4:
-                    geometry_bytes = part
+    for tag, payload in _fields(body):
+        if tag == _FEATURE:
+            identity, kind, tag_bytes, geometry_bytes = _feature(payload)
             ids.append(identity)
             kinds.append(kind)
             tags.append(tag_bytes)
             geometry.append(geometry_bytes)
-        elif number == 3:
-            keys.append(payload.decode("utf-8"))
-        elif number == 4:
+        elif tag == _KEY:
+            keys.append(_text(payload))
+        elif tag == _VALUE:
+            _judge_value(payload)
             values += 1
-        elif number == 1:
-            name = payload.decode("utf-8")
-        elif number == 15:
+        elif tag == _NAME:
+            name = _text(payload)
+        elif tag == _VERSION:
             version = _varint(payload, 0)[0]
-        elif number == 5:
+        elif tag == _EXTENT:
             extent = _varint(payload, 0)[0]
+        else:
+            _pass_over(tag, _LAYER_NUMBERS, "a layer")
+    if not name:
+        raise FormatError("a layer has no name")
+    if version not in _VERSIONS:
+        raise FormatError(f"layer {name!r} is of version {version or 'none'}, not 1 or 2")
     tag_numbers, tag_counts = _numbers(tags)
     commands, xy, points_of = _decode(*_numbers(geometry))
     return ReadLayer(
@@ -151,6 +174,47 @@ def _layer(body: bytes) -> ReadLayer:
         xy,
         points_of,
     )
+
+
+def _feature(message: bytes) -> tuple[int, int, bytes, bytes]:
+    identity, kind, tags = -1, 0, b""
+    geometry: bytes | None = None
+    for tag, part in _fields(message):
+        if tag == _ID:
+            identity = _varint(part, 0)[0]
+        elif tag == _TAGS:
+            tags = part
+        elif tag == _KIND:
+            kind = _varint(part, 0)[0]
+        elif tag == _GEOMETRY:
+            if geometry is not None:
+                raise FormatError("a feature has two geometries")
+            geometry = part
+        else:
+            _pass_over(tag, _FEATURE_NUMBERS, "a feature")
+    return identity, kind, tags, geometry or b""
+
+
+def _text(payload: bytes) -> str:
+    try:
+        return payload.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"a name is not UTF-8: {error}") from error
+
+
+def _judge_value(message: bytes) -> None:
+    """Refuse a value that is not exactly one of the seven that there are."""
+    tag, size = message[:1], len(message)
+    if tag == _STRING:
+        length, start = _varint(message, 1)
+        sound = start + length == size
+        _text(message[start:])
+    elif tag in _NUMBERS:
+        sound = _varint(message, 1)[1] == size
+    else:
+        sound = size == _FIXED.get(tag)
+    if not sound:
+        raise FormatError(f"a value is none of the seven that there are: {message[:20].hex()}")
 
 
 def _numbers(parts: list[bytes]) -> tuple[Ints, Ints]:

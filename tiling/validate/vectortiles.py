@@ -118,7 +118,7 @@ class _Check:
             try:
                 data = gzip.decompress(tile.data) if tile.encoding == "gzip" else tile.data
                 layers = read_tile(data)
-            except (FormatError, OSError, EOFError, UnicodeDecodeError) as error:
+            except (FormatError, OSError, EOFError) as error:
                 self._add("tile-unreadable", f"a tile cannot be decoded: {error}", 1, key)
                 continue
             self.tile(key, layers)
@@ -178,7 +178,11 @@ class _Check:
         self._add("geometry-missing", "features without geometry", bare, key)
         wrong = ~_well_formed(layer.kinds[feature], feature, command, count)
         self._add("commands", "commands that do not fit the type", int(wrong.sum()), key)
-        if not wrong.any() and (layer.kinds == 3).any():
+        if wrong.any():
+            return
+        repeated = _repeated_points(layer)
+        self._add("point-repeated", "lines or rings that repeat a point", repeated, key)
+        if (layer.kinds == 3).any():
             self._rings(key, layer)
 
     def _rings(self, key: str, layer: ReadLayer) -> None:
@@ -255,6 +259,14 @@ def _well_formed(kinds: Ints, feature: Ints, command: Ints, count: Ints) -> NDAr
         | ((command == CLOSE_PATH) & (before == LINE_TO) & (count == 1))
     )
     return np.asarray(points | lines | rings)
+
+
+def _repeated_points(layer: ReadLayer) -> int:
+    # Every LineTo has a point before it in the same line or ring.
+    x, y = layer.xy[:, 0], layer.xy[:, 1]
+    still = (x[1:] == x[:-1]) & (y[1:] == y[:-1])
+    drawn = layer.commands[layer.points_of[1:], 2] == LINE_TO
+    return int(np.count_nonzero(still & drawn))
 
 
 def _ring_areas(layer: ReadLayer) -> tuple[Ints, Ints]:
