@@ -30,7 +30,8 @@ def live(
     from cim_server.row_filter import RowFilter
     from ingest.building_rows import without_replaced
     from tiling.coords import TileCoord
-    from tiling.formats.geoparquet import attribute_schema, read_geoparquet
+    from tiling.formats.geoparquet import read_geoparquet
+    from tiling.formats.geoparquet_footer import attribute_schema
     from tiling.formats.mvt import BUFFER, EXTENT
     from tiling.schemes import WEB_MERCATOR_QUAD
     from tiling.tilers.live_tile import live_tile

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tiling.batches import FeatureBatch
 from tiling.crs import TILE_REF
-from tiling.formats.geoparquet import read_file_metadata, read_geoparquet
+from tiling.formats.geoparquet import read_geoparquet
+from tiling.formats.geoparquet_footer import read_file_metadata
 from tiling.tilers.quadtree import BASE_LEVEL, cell_mortons, places
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

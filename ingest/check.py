@@ -14,7 +14,7 @@ from ingest.whole import open_tiles
 from ingest.workspace import Workspace
 from tiling.errors import StoreError
 from tiling.findings import Finding, Findings
-from tiling.formats.geoparquet import feature_count
+from tiling.formats.geoparquet_footer import feature_count
 from tiling.mosaics import SheetIndex
 from tiling.validate.copc import check_copc
 from tiling.validate.foreign import check_foreign

@@ -27,7 +27,8 @@ from tiling.batches import FeatureBatch
 from tiling.crs import SpatialRef
 from tiling.errors import ConfigError, StoreError
 from tiling.findings import Findings
-from tiling.formats.geoparquet import geometry_types, read_geoparquet
+from tiling.formats.geoparquet import read_geoparquet
+from tiling.formats.geoparquet_footer import geometry_types
 from tiling.formats.json_text import json_text
 
 _GEOMETRY = "cim_wkb"

@@ -39,7 +39,8 @@ from tiling.coords import TileCoord
 from tiling.crs import TILE_REF
 from tiling.errors import ConfigError, Conflict, FieldInvalid, NotFound, TilingError
 from tiling.findings import Findings
-from tiling.formats.geoparquet import attribute_schema, write_none
+from tiling.formats.geoparquet import write_none
+from tiling.formats.geoparquet_footer import attribute_schema
 from tiling.stores import open_store
 from tiling.stores.base import StoreInfo
 from tiling.stores.overlay import OverlayReader

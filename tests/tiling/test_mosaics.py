@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiling.errors import StoreError
-from tiling.formats.geoparquet import geometry_types
+from tiling.formats.geoparquet_footer import geometry_types
 from tiling.mosaics import MosaicSheet, SheetIndex
 
 

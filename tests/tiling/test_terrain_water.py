@@ -19,7 +19,8 @@ from tiling.batches import FeatureBatch
 from tiling.coords import TileCoord
 from tiling.crs import TILE_REF
 from tiling.errors import FormatError
-from tiling.formats.geoparquet import group_boxes, read_group, write_geoparquet
+from tiling.formats.geoparquet import read_group, write_geoparquet
+from tiling.formats.geoparquet_footer import group_boxes
 from tiling.formats.quantized_mesh import MASK_SIDE, decode, with_water_mask
 from tiling.geoid import ELLIPSOIDAL
 from tiling.tilers.terrain import build_tile, specify

@@ -23,7 +23,17 @@ from numpy.typing import NDArray
 from tiling.batches import FeatureBatch
 from tiling.bounds import Region
 from tiling.crs import TILE_REF, SpatialRef
-from tiling.errors import CimError, NothingToTile, StoreError
+from tiling.errors import NothingToTile, StoreError
+from tiling.formats.geoparquet_footer import (
+    CORNERS,
+    FILE_KEY,
+    GEO_KEY,
+    OWN_KEY,
+    frame,
+    group_boxes,
+    opened,
+    own_names,
+)
 from tiling.hilbert import hilbert2
 from tiling.tilers.extsort import Spool, SpoolWriter
 
@@ -31,10 +41,8 @@ FEATURE_ID = "cim_feature_id"
 ROW_GROUP_ROWS = 16_384
 _RUN_NBYTES = 256 << 20
 _CURVE_LEVEL = 24
-_KEY, _OWN_KEY, _FILE_KEY = b"geo", b"cim", b"cim:file"
 _GLOBE = (-180.0, -90.0, 180.0, 90.0)
 _PLANE = (-4.2e7, -4.2e7, 4.2e7, 4.2e7)  # zone prefixes of the easting included
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _TYPES = np.array(
     [
         "Point",
@@ -138,25 +146,11 @@ def write_none(like: Path, path: Path, file_metadata: Mapping[str, Any]) -> None
     try:
         schema = pq.read_schema(like)
         stated = pq.read_metadata(like).metadata
-        own = {_FILE_KEY: json.dumps(dict(file_metadata), ensure_ascii=False).encode()}
-        kept = {key: stated[key] for key in (_KEY, _OWN_KEY)}
+        own = {FILE_KEY: json.dumps(dict(file_metadata), ensure_ascii=False).encode()}
+        kept = {key: stated[key] for key in (GEO_KEY, OWN_KEY)}
         pq.write_table(schema.with_metadata({**kept, **own}).empty_table(), path)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path}: cannot write: {error}") from error
-
-
-def attribute_schema(path: Path) -> pa.Schema:
-    """Return names and types of the attributes in a features file.
-
-    Raises:
-        StoreError: not a readable features file of this project.
-    """
-    try:
-        schema = pq.read_schema(path)
-        own = set(json.loads((pq.read_metadata(path).metadata or {})[_OWN_KEY]).values())
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise StoreError(f"{path}: not a readable features file: {error}") from error
-    return pa.schema([field for field in schema if field.name not in own])
 
 
 def _conformed(batch: FeatureBatch, schema: pa.Schema) -> FeatureBatch:
@@ -212,9 +206,9 @@ class _Writer:
         else:
             self.parquet.add_key_value_metadata(
                 {
-                    _KEY: json.dumps(self._geo(), ensure_ascii=False),
-                    _OWN_KEY: json.dumps(self.names, ensure_ascii=False),
-                    _FILE_KEY: json.dumps(self.own, ensure_ascii=False),
+                    GEO_KEY: json.dumps(self._geo(), ensure_ascii=False),
+                    OWN_KEY: json.dumps(self.names, ensure_ascii=False),
+                    FILE_KEY: json.dumps(self.own, ensure_ascii=False),
                 }
             )
             self.parquet.close()
@@ -235,7 +229,7 @@ class _Writer:
         table = batch.attributes
         for role, column in (
             ("feature_id", pa.array(batch.ids, pa.int64())),
-            ("bbox", pa.StructArray.from_arrays(corners, names=_CORNERS)),
+            ("bbox", pa.StructArray.from_arrays(corners, names=CORNERS)),
             ("geometry", pa.array(shapely.to_wkb(batch.geometry), pa.binary())),
         ):
             table = table.append_column(self.names[role], column)
@@ -256,7 +250,7 @@ class _Writer:
             "encoding": "WKB",
             "geometry_types": sorted(self.types),
             "bbox": [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()],
-            "covering": {"bbox": {c: [self.names["bbox"], c] for c in _CORNERS}},
+            "covering": {"bbox": {c: [self.names["bbox"], c] for c in CORNERS}},
         }
         # Without a crs the format means OGC:CRS84, longitude first: what our features are in.
         if not self.ref.same_horizontal(TILE_REF):
@@ -295,9 +289,9 @@ def read_geoparquet(
     Raises:
         StoreError: missing, damaged, or not written by this project.
     """
-    with _opened(path) as file:
-        names = _own_names(path, file)
-        ref = _ref(path, json.loads(file.metadata.metadata[_KEY]))
+    with opened(path) as file:
+        names = own_names(path, file)
+        ref = frame(path, file)
         own = set(names.values())
         wanted = [n for n in file.schema_arrow.names if n not in own]
         attributes = set(wanted)
@@ -307,9 +301,10 @@ def read_geoparquet(
                 raise StoreError(f"{path}: no such attributes: {', '.join(missing)}")
             wanted = list(columns)
         box = None if bbox is None else np.asarray(tuple(bbox)[:4], dtype=np.float64)
-        for group in range(file.num_row_groups):
-            if box is not None and not _touches(file, group, names["bbox"], box):
-                continue
+        touched = range(file.num_row_groups)
+        if box is not None:
+            touched = np.flatnonzero(_overlap(group_boxes(path), box)).tolist()
+        for group in touched:
             try:
                 rows = None
                 if box is not None:
@@ -332,46 +327,19 @@ def read_geoparquet(
                 yield batch
 
 
-def _opened(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
-
-
-def _own_names(path: Path, file: pq.ParquetFile) -> dict[str, str]:
-    metadata = file.metadata.metadata or {}
-    if _KEY not in metadata or _OWN_KEY not in metadata:
-        raise StoreError(f"{path}: not a features file of this project: no {_OWN_KEY!r} entry")
-    names: dict[str, str] = json.loads(metadata[_OWN_KEY])
-    return names
-
-
-def group_boxes(path: Path) -> NDArray[np.float64]:
-    """Return west, south, east and north of every row group of a features file: (G, 4).
-
-    Raises:
-        StoreError: missing, damaged, or not written by this project.
-    """
-    with _opened(path) as file:
-        name = _own_names(path, file)["bbox"]
-        return np.array([_group_box(file, group, name) for group in range(file.num_row_groups)])
-
-
 def read_group(path: Path, group: int) -> FeatureBatch:
     """Return the features of a row group, without attributes.
 
     Raises:
         StoreError: missing, damaged, or not written by this project.
     """
-    with _opened(path) as file:
-        names = _own_names(path, file)
-        ref = _ref(path, json.loads(file.metadata.metadata[_KEY]))
+    with opened(path) as file:
+        names = own_names(path, file)
         try:
             table = file.read_row_group(group, list(names.values()))
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{path}: row group {group} is damaged: {error}") from error
-        return _batch(ref, table, names, [])
+        return _batch(frame(path, file), table, names, [])
 
 
 def read_ids(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -380,8 +348,8 @@ def read_ids(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     Raises:
         StoreError: missing, damaged, or not written by this project.
     """
-    with _opened(path) as file:
-        name = _own_names(path, file)["feature_id"]
+    with opened(path) as file:
+        name = own_names(path, file)["feature_id"]
         try:
             ids = np.asarray(file.read([name]).column(0).to_numpy(), np.int64)
         except (OSError, pa.ArrowException) as error:
@@ -396,9 +364,9 @@ def read_rows(path: Path, group: int, first: int, count: int) -> FeatureBatch:
     Raises:
         StoreError: missing, damaged, or not written by this project.
     """
-    with _opened(path) as file:
-        names = _own_names(path, file)
-        ref = _ref(path, json.loads(file.metadata.metadata[_KEY]))
+    with opened(path) as file:
+        names = own_names(path, file)
+        ref = frame(path, file)
         own = set(names.values())
         wanted = [n for n in file.schema_arrow.names if n not in own]
         try:
@@ -406,38 +374,6 @@ def read_rows(path: Path, group: int, first: int, count: int) -> FeatureBatch:
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{path}: row group {group} is damaged: {error}") from error
         return _batch(ref, table.slice(first, count), names, wanted)
-
-
-def read_file_metadata(path: Path) -> dict[str, Any]:
-    """Return the JSON that was given as `file_metadata` when the file was written.
-
-    Raises:
-        StoreError: not a readable Parquet file.
-    """
-    try:
-        metadata = pq.read_metadata(path).metadata or {}
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
-    own: dict[str, Any] = json.loads(metadata.get(_FILE_KEY, b"{}"))
-    return own
-
-
-def feature_count(path: Path) -> int:
-    """Return the number of features, from the file's footer alone."""
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
-
-
-def _ref(path: Path, geo: dict[str, Any]) -> SpatialRef:
-    crs = geo["columns"][geo["primary_column"]].get("crs")
-    if crs is None:
-        return TILE_REF
-    try:
-        return SpatialRef.parse(json.dumps(crs))
-    except CimError as error:
-        raise StoreError(f"{path}: its CRS cannot be read: {error}") from error
 
 
 def _batch(
@@ -458,36 +394,7 @@ def _inside(boxes: pa.ChunkedArray, box: NDArray[np.float64]) -> NDArray[np.bool
     return np.asarray((xmin <= east) & (xmax >= west) & (ymin <= north) & (ymax >= south))
 
 
-def _touches(file: pq.ParquetFile, group: int, name: str, box: NDArray[np.float64]) -> bool:
-    west, south, east, north = _group_box(file, group, name)
-    return bool(west <= box[2] and east >= box[0] and south <= box[3] and north >= box[1])
-
-
-def _group_box(file: pq.ParquetFile, group: int, name: str) -> tuple[float, float, float, float]:
-    """Return the box of a row group from its statistics; everywhere where there are none."""
-    statistics = {}
-    row_group = file.metadata.row_group(group)
-    for i in range(row_group.num_columns):
-        column = row_group.column(i)
-        if column.path_in_schema.startswith(f"{name}.") and column.statistics is not None:
-            statistics[column.path_in_schema[len(name) + 1 :]] = column.statistics
-    if any(c not in statistics or not statistics[c].has_min_max for c in _CORNERS):
-        return -np.inf, -np.inf, np.inf, np.inf
-    corners = statistics
-    return corners["xmin"].min, corners["ymin"].min, corners["xmax"].max, corners["ymax"].max
-
-
-def geometry_types(path: Path) -> list[str]:
-    """Return the geometry types that a features file states, e.g. ``["MultiPolygon", "Polygon"]``.
-
-    Raises:
-        StoreError: not a readable GeoParquet file.
-    """
-    try:
-        metadata = pq.read_metadata(path).metadata or {}
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: not a readable Parquet file: {error}") from error
-    if _KEY not in metadata:
-        raise StoreError(f"{path}: not a GeoParquet file: no 'geo' entry")
-    geo = json.loads(metadata[_KEY])
-    return list(geo["columns"][geo["primary_column"]]["geometry_types"])
+def _overlap(boxes: NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.bool_]:
+    west, south, east, north = boxes.T
+    inside = (west <= box[2]) & (east >= box[0]) & (south <= box[3]) & (north >= box[1])
+    return np.asarray(inside, dtype=bool)

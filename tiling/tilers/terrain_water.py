@@ -19,7 +19,8 @@ from rasterio.features import rasterize
 from rasterio.transform import from_bounds
 
 from tiling.coords import TileCoord
-from tiling.formats.geoparquet import group_boxes, read_group
+from tiling.formats.geoparquet import read_group
+from tiling.formats.geoparquet_footer import group_boxes
 from tiling.formats.mvt_geometry import POLYGON, geometry_kinds
 from tiling.formats.quantized_mesh import MASK_SIDE
 from tiling.tilers.clipping import clip_by_rect

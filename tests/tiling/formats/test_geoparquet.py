@@ -19,12 +19,8 @@ from hypothesis import strategies as st
 from tiling.batches import FeatureBatch
 from tiling.crs import TILE_REF, SpatialRef
 from tiling.errors import NothingToTile, StoreError
-from tiling.formats.geoparquet import (
-    feature_count,
-    geometry_types,
-    read_geoparquet,
-    write_geoparquet,
-)
+from tiling.formats.geoparquet import read_geoparquet, write_geoparquet
+from tiling.formats.geoparquet_footer import feature_count, geometry_types, group_boxes
 from tiling.testing.cities import synthetic_footprints
 
 
@@ -218,3 +214,16 @@ def test_damaged_and_foreign_files_are_store_errors(city_file: Path, tmp_path: P
             read(foreign)
     with pytest.raises(StoreError):
         feature_count(tmp_path / "missing.parquet")
+
+
+def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    for round_, west in enumerate((10.0, 100.0)):
+        shapes = np.array([shapely.box(west, 30, west + 1, 31)], dtype=object)
+        batch = FeatureBatch(TILE_REF, np.array([round_]), shapes, pa.table({"n": [round_]}))
+        write_geoparquet([batch], path, tmp_path / f"spool{round_}")
+        assert group_boxes(path).tolist() == [[west, 30, west + 1, 31]]
+        (found,) = read_geoparquet(path, (west, 30, west + 0.5, 31))
+        assert found.ids.tolist() == [round_]
+        with pytest.raises(ValueError, match="read-only"):
+            group_boxes(path)[0, 0] = 0
