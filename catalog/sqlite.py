@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql.elements import ColumnElement
 
 from catalog.cql2.dialect import ArrayOp, Plain
-from catalog.cql2.operands import fold_accents, fold_case
+from catalog.cql2.folds import fold_accents, fold_case
 from catalog.cql2.places import relates
 from catalog.schema import published, published_boxes
 from tiling.errors import CatalogError

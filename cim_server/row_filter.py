@@ -1,7 +1,7 @@
 """A CQL2 filter on the rows of an Arrow table, with SQL's three-valued logic.
 
 What is offered: AND, OR, NOT, comparisons of properties and literals, BETWEEN, IN, LIKE, IS NULL,
-CASEI; text, numbers, booleans, dates and times. Everything else is refused by name.
+CASEI, ACCENTI; text, numbers, booleans, dates and times. Everything else is refused by name.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from catalog.cql2.folds import FOLDS
 from catalog.cql2.tree import Tree
 from tiling.errors import QueryInvalid
 
@@ -26,7 +27,7 @@ _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     ">": pc.greater,
     ">=": pc.greater_equal,
 }
-_SIDES = {"not": 1, "isnull": 1, "casei": 1, "between": 3, "in": 2, "like": 2}
+_SIDES = {"not": 1, "isnull": 1, "between": 3, "in": 2, "like": 2}
 
 
 class RowFilter:
@@ -135,11 +136,14 @@ class RowFilter:
     def _operand(self, node: Any, table: pa.Table) -> Any:
         if isinstance(node, Mapping) and "property" in node:
             return self._column(str(node["property"]), table)
-        if isinstance(node, Mapping) and str(node.get("op", "")).lower() == "casei":
-            value = self._operand(node["args"][0], table)
+        if isinstance(node, Mapping) and str(node.get("op", "")).lower() in FOLDS:
+            op, args = str(node["op"]).lower(), node.get("args", [])
+            if not isinstance(args, list) or len(args) != 1:
+                raise QueryInvalid(f"{op.upper()} in the filter has not as many sides as it needs")
+            value = self._operand(args[0], table)
             if _kind(value) != "text":
-                raise QueryInvalid(f"CASEI({_shown(node['args'][0])}) asks for text")
-            return pc.utf8_lower(value)
+                raise QueryInvalid(f"{op.upper()}({_shown(args[0])}) asks for text")
+            return _folded(op, value)
         if isinstance(node, Mapping) and "op" in node:
             raise QueryInvalid(f"the filter uses {node['op']!r}, which live tiles do not offer")
         if isinstance(node, Mapping):
@@ -165,6 +169,17 @@ class RowFilter:
         elif pa.types.is_temporal(kind) and not pa.types.is_time(kind):
             column = pc.cast(column, pa.timestamp("us"), safe=False)
         return column
+
+
+def _folded(op: str, value: Any) -> Any:
+    # By distinct text. Arrow's own lower case is another: of "ß", "İ" and the "Σ" that ends a word.
+    if isinstance(value, pa.Scalar):
+        return pa.scalar(FOLDS[op](value.as_py()), pa.string())
+    if isinstance(value, pa.ChunkedArray):
+        value = value.combine_chunks()
+    coded = pc.dictionary_encode(value)
+    texts = pa.array([FOLDS[op](text) for text in coded.dictionary.to_pylist()], pa.string())
+    return texts.take(coded.indices)
 
 
 def _moment(node: Mapping[str, Any]) -> pa.Scalar:

@@ -15,14 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.sql.elements import ColumnElement
 
 from catalog.cql2.dialect import ArrayOp, FilterDialect
-from catalog.cql2.operands import (
-    Kind,
-    Operand,
-    Queryables,
-    fold_accents,
-    fold_case,
-    literal,
-)
+from catalog.cql2.folds import FOLDS
+from catalog.cql2.operands import Kind, Operand, Queryables, literal
 from catalog.cql2.places import SPATIAL, spatial
 from catalog.cql2.times import TEMPORAL, temporal
 from tiling.errors import QueryInvalid
@@ -36,10 +30,6 @@ _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     "<=": lambda a, b: a <= b,
     ">": lambda a, b: a > b,
     ">=": lambda a, b: a >= b,
-}
-_FOLDS: Mapping[str, Callable[[str | None], str | None]] = {
-    "casei": fold_case,
-    "accenti": fold_accents,
 }
 _ARRAYS = frozenset({"a_contains", "a_containedby", "a_equals", "a_overlaps"})
 
@@ -119,7 +109,7 @@ class Compiler:
             return self.named(node["property"])
         if isinstance(node, Mapping) and "op" in node:
             op, args = str(node["op"]).lower(), node.get("args", [])
-            if op not in _FOLDS:
+            if op not in FOLDS:
                 raise QueryInvalid(
                     f"the filter uses {node['op']!r}, which this catalogue does not offer"
                 )
@@ -193,7 +183,7 @@ class Compiler:
 
     def _folded(self, op: str, value: Operand) -> Operand:
         if isinstance(value.literal, str) and value.kind == "text":
-            text = _FOLDS[op](value.literal)
+            text = FOLDS[op](value.literal)
             return Operand("text", sa.literal(text), value.name, text)
         sql = self._dialect.fold(op, value.value("text"))
         return Operand("text", sql, f"{op.upper()}({value.name})")

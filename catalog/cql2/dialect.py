@@ -31,7 +31,7 @@ class FilterDialect(Protocol):
         """Return a property of a JSON column."""
 
     def fold(self, op: str, text: ColumnElement[Any]) -> ColumnElement[Any]:
-        """Return text as `catalog.cql2.operands.FOLDS` folds it."""
+        """Return text as `catalog.cql2.folds.FOLDS` folds it."""
 
     def relation(
         self, op: str, wkb: bytes, bounds: Sequence[ColumnElement[Any]]

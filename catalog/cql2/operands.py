@@ -7,8 +7,6 @@ holds something else. So ``NOT (floors > 3)`` leaves out an asset whose floors a
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -27,7 +25,6 @@ Kind = Literal["text", "number", "boolean", "instant", "json", "array", "geometr
 BEFORE_ALL, AFTER_ALL = "", "~"
 """Stand for open ends among instants, which are text of fixed width beginning with a digit."""
 
-_MARKS = re.compile("[\u0300-\u036f]+")
 _DAY = timedelta(days=1) - timedelta(microseconds=1)
 
 
@@ -151,18 +148,3 @@ def _moment(text: str) -> datetime:
         return parse_time(text)
     except (ValueError, RecordInvalid) as error:
         raise QueryInvalid(f"{text!r} is neither a date nor a time with a zone") from error
-
-
-def fold_case(text: str | None) -> str | None:
-    """Return text without regard to case: what CASEI compares.
-
-    By way of upper case, which any database can say too, and "ß" and "SS" are still the same.
-    """
-    return None if text is None else text.upper().lower()
-
-
-def fold_accents(text: str | None) -> str | None:
-    """Return text without accents: what ACCENTI compares."""
-    if text is None:
-        return None
-    return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFD", text)))
