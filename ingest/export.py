@@ -7,10 +7,7 @@ rasters as the COG they rest in.
 from __future__ import annotations
 
 import errno
-import gzip
-import json
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from typing import Any, NamedTuple
 from catalog.records import Item, StoreRef, Version
 from ingest.export_b3dm import export_b3dm
 from ingest.export_features import export_features
+from ingest.export_mbtiles import export_mbtiles
 from ingest.export_pnts import export_pnts
 from ingest.whole import whole_store
 from ingest.workspace import Workspace
@@ -27,7 +25,6 @@ from tiling.errors import ConfigError, Conflict, StoreError, StoreFull
 from tiling.findings import Findings
 from tiling.stores import open_store
 from tiling.stores.directory import DirectoryWriter
-from tiling.stores.pmtiles import PmtilesReader
 from tiling.tilers.base import Progress
 
 
@@ -74,54 +71,7 @@ def _directory(job: Exporting) -> None:
 
 
 def _mbtiles(job: Exporting) -> None:
-    partial = job.out.with_name(job.out.name + ".part")
-    partial.unlink(missing_ok=True)
-    store = PmtilesReader(job.source)
-    try:
-        with sqlite3.connect(partial) as database:
-            database.execute("CREATE TABLE metadata (name TEXT, value TEXT)")
-            database.execute(
-                "CREATE TABLE tiles (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, "
-                "tile_data BLOB)"
-            )
-            database.executemany(
-                "INSERT INTO metadata VALUES (?, ?)", _mbtiles_metadata(store, job.out.stem)
-            )
-            job.progress.begin("export")
-            for key in store.keys():
-                z, x, y = (int(part) for part in key.rpartition(".")[0].split("/"))
-                tile = store.get(key)
-                assert tile is not None  # the store has just listed it
-                data = tile.data if tile.encoding == "gzip" else gzip.compress(tile.data, mtime=0)
-                # MBTiles counts rows from the south.
-                database.execute(
-                    "INSERT INTO tiles VALUES (?, ?, ?, ?)", (z, x, 2**z - 1 - y, data)
-                )
-                job.progress.advance()
-            database.execute(
-                "CREATE UNIQUE INDEX tile_index ON tiles (zoom_level, tile_column, tile_row)"
-            )
-        database.close()
-        partial.replace(job.out)
-    finally:
-        store.close()
-        partial.unlink(missing_ok=True)
-
-
-def _mbtiles_metadata(store: PmtilesReader, name: str) -> list[tuple[str, str]]:
-    header, metadata = store.header, store.metadata
-    bounds = ",".join(f"{v:.7f}" for v in (header.west, header.south, header.east, header.north))
-    return [
-        ("name", name),
-        ("format", "pbf"),
-        ("minzoom", str(header.min_zoom)),
-        ("maxzoom", str(header.max_zoom)),
-        ("bounds", bounds),
-        ("attribution", str(metadata.get("attribution", ""))),
-        ("type", "overlay"),
-        ("version", "2"),
-        ("json", json.dumps({"vector_layers": metadata["vector_layers"]}, ensure_ascii=False)),
-    ]
+    export_mbtiles(job.source, job.out, job.progress)
 
 
 def _features(job: Exporting) -> None:

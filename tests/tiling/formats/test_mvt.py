@@ -12,6 +12,7 @@ from typing import Any
 import mapbox_vector_tile
 import numpy as np
 import pyarrow as pa
+import pyogrio
 import pytest
 import shapely
 from hypothesis import given
@@ -294,6 +295,29 @@ def test_attributes_keep_value_and_type_and_null_is_absent(rows: dict[str, list[
         assert feature["properties"] == expected
         for name, value in feature["properties"].items():
             assert type(value) is type(expected[name])
+
+
+def test_gdal_reads_shapes_and_attributes_to_the_last_bit(tmp_path: Path) -> None:
+    shapes = geometries(*EXAMPLES.values())
+    rows: dict[str, list[Any]] = {
+        "int": [-(2**63), 2**63 - 1, -1, 0, None, 2**53 + 1],
+        # GDAL has no word for what is above 2**63 - 1.
+        "uint": [2**53 + 1, 2**63 - 1, None, 0, 1, 2],
+        "bool": [True, False, None, True, None, False],
+        "double": [0.1 + 0.2, -0.0, None, 1e300, 5e-324, -1.5],
+        "文本": ["", "曾都区", None, "a", "", "𠮷"],
+    }
+    kinds = {"uint": pa.uint64(), "文本": pa.large_string()}
+    table = pa.table({n: pa.array(v, kinds.get(n)) for n, v in rows.items()})
+    path = tmp_path / "0.mvt"
+    path.write_bytes(encode(shapes, table)[0])
+    meta, found = pyogrio.read_arrow(path)
+    wkb = found.column(meta["geometry_name"] or "wkb_geometry").to_numpy()
+    upright = shapely.transform(shapes, lambda xy: xy * (1, -1) + (0, 4096))
+    assert shapely.equals(shapely.from_wkb(wkb), upright).all()
+    assert found.column("mvt_id").to_pylist() == list(range(len(shapes)))
+    for name, values in rows.items():
+        assert list(map(repr, found.column(name).to_pylist())) == list(map(repr, values))
 
 
 def test_equal_numbers_of_two_types_are_two_values() -> None:
