@@ -40,6 +40,11 @@ _DXF_UTF8_SINCE = "AC1021"
 # GDAL 3.12's own Arrow stream of FlatGeobuf hands out damaged arrays for rows without geometry.
 _CONFIG = {"flatgeobuf": {"OGR_FLATGEOBUF_STREAM_BASE_IMPL": "YES"}}
 _CONFIG_LOCK = threading.Lock()
+# GDAL refuses large GeoJSON features (200 MB by its own count of what it parses, which is several
+# times the text). No other format has this limit, so it is raised once, without a lock; a user's
+# own limit wins.
+_GEOJSON_LIMIT = "OGR_GEOJSON_MAX_OBJ_SIZE"
+_GEOJSON_LIMIT_MB = "16384"
 _GDAL_ERRORS = (
     DataSourceError,
     DataLayerError,
@@ -293,6 +298,8 @@ def gdal(dataset: Dataset, findings: Findings) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
+            if pyogrio.get_gdal_config_option(_GEOJSON_LIMIT) is None:
+                pyogrio.set_gdal_config_options({_GEOJSON_LIMIT: _GEOJSON_LIMIT_MB})
             with _configured(dataset.config):
                 yield
         except _GDAL_ERRORS as error:
@@ -351,6 +358,12 @@ def _refusal(dataset: Dataset, error: Exception) -> SourceError:
             f"{text}",
             source=dataset.path,
             remedy="export it again as UTF-8",
+        )
+    if _GEOJSON_LIMIT in text:
+        return SourceUnreadable(
+            f"one of its features is too large to be read from {dataset.format}",
+            source=dataset.path,
+            remedy="save it as GeoPackage or FlatGeobuf",
         )
     return SourceUnreadable(
         f"damaged or cut short ({dataset.format}): {text}",

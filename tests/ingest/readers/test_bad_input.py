@@ -46,6 +46,21 @@ def write_features(path: Path, members: list, encoding: str = "utf-8", **more) -
     return path
 
 
+def test_large_geojson_features_are_read_up_to_a_limit_that_is_ours_or_the_users(
+    tmp_path: Path,
+) -> None:
+    path = write_features(tmp_path / "a.geojson", [])
+    option = "OGR_GEOJSON_MAX_OBJ_SIZE"
+    before = pyogrio.get_gdal_config_option(option)
+    try:
+        for declared, expected in ((None, 16384), ("300", 300)):
+            pyogrio.set_gdal_config_options({option: declared})
+            read(path)
+            assert pyogrio.get_gdal_config_option(option) == expected
+    finally:
+        pyogrio.set_gdal_config_options({option: before})
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
