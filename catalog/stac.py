@@ -236,7 +236,9 @@ def _map_links(
             _link("tilejson", link("tilejson", **target), JSON, item.title),
             _link("xyz", link("vector-tiles", **target, **_TEMPLATE), MVT, item.title),
         ]
-        if any(store.format == "pmtiles" for store in version.stores):
+        archives = [store for store in version.stores if store.format == "pmtiles"]
+        # Of several none is the whole, and the server hands out no other.
+        if len(archives) == 1 and not version.tombstones:
             links.append(_link("pmtiles", link("pmtiles", **target), PMTILES, item.title))
         return links
     return []

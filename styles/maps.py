@@ -37,7 +37,8 @@ class MapLayer(NamedTuple):
         fields: of its features.
         labels: the layer of the points at which its polygons are named; None: there is none.
         features: how many; of several layers of a kind the one with fewer lies above, and its names
-            are written first (cities before counties).
+            are written first (cities before counties). Only areas are the other way round: the
+            small ones are above, where a click finds them.
     """
 
     name: str
@@ -91,16 +92,17 @@ def map_style(
         layers: of the tileset, those of labels not among them.
         glyphs: absolute URL template of the fonts, None where there are none.
     """
-    drawn: list[tuple[int, int, dict[str, Any]]] = []
+    drawn: list[tuple[int, int, int, dict[str, Any]]] = []
     # What comes later lies above, and its names have the first choice of place.
-    for layer in sorted(layers, key=lambda layer: -layer.features):
+    for layer in layers:
         for geometry in layer.geometries:
             kind = map_kinds()[map_kind(layer, geometry)]
             for template in kind["layers"]:
                 styled = _styled(layer, geometry, kind, template)
                 if styled is not None:
-                    drawn.append((_OVER[template["type"]], kind["order"], styled))
-    drawn.sort(key=lambda entry: entry[:2])
+                    few = layer.features if template["type"] == "fill" else -layer.features
+                    drawn.append((_OVER[template["type"]], kind["order"], few, styled))
+    drawn.sort(key=lambda entry: entry[:3])
     return {
         "version": 8,
         "name": title,
@@ -108,7 +110,7 @@ def map_style(
         "sources": {"tiles": {"type": "vector", "url": tilejson_url}},
         "layers": [
             {"id": "paper", "type": "background", "paint": {"background-color": _PAPER}},
-            *(styled for _, _, styled in drawn),
+            *(styled for *_, styled in drawn),
         ],
     }
 

@@ -164,6 +164,88 @@ def test_names_of_divisions_stand_on_the_map(portal: Watched) -> None:
     assert any(re.fullmatch(r"[\u4e00-\u9fff]+[市区县州]", text) for text in texts), texts
 
 
+def test_the_map_shows_the_same_layers_at_the_same_place(portal: Watched) -> None:
+    page = portal.page
+    shown = "[...window.cim.layers.values()].map(({asset, visible}) => [asset.id, visible])"
+    before = page.evaluate(shown)
+    page.locator("input[name=view][value='3d']").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("window.cim.view() === '2d'")
+    assert "view=2d" in page.url
+    portal.settle()
+    assert page.evaluate(shown) == before
+    states = dict(page.evaluate("[...cim.layers.values()].map((l) => [l.asset.id, l.state])"))
+    for asset, visible in before:
+        cloud = asset == "autzen-points"
+        assert states[asset] == ("on" if visible and not cloud else "off"), asset
+        assert page.locator(f"#layer-{asset}").is_disabled() is cloud
+    west, south, east, north = page.evaluate("cim.layers.get('hubei-cities').asset.bounds")
+    middle = page.evaluate("cim.map.getCenter()")
+    assert west < middle["lng"] < east and south < middle["lat"] < north
+    names = page.evaluate(
+        """() => cim.map.queryRenderedFeatures().filter(({layer}) => layer.type === "symbol")
+          .map(({properties}) => properties.name)"""
+    )
+    assert {"十堰市", "襄阳市"} <= set(names)
+
+
+def test_a_click_on_the_map_tells_every_attribute_of_the_division(portal: Watched) -> None:
+    page = portal.page
+    canvas = page.locator(".map-canvas canvas").bounding_box()
+    assert canvas is not None
+    with page.expect_response(re.compile(r"/features/[^/]+/at\?")) as asked:
+        page.mouse.click(canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2)
+    panel = page.locator(".attributes")
+    panel.wait_for()
+    features = asked.value.json()["features"]
+    title = panel.locator("h2").inner_text()
+    (picked,) = [each for each in features if each["properties"]["name"] == title]
+    for name, value in picked["properties"].items():
+        assert panel.locator(f"[data-property='{name}'] td").inner_text() == str(value)
+    assert page.evaluate("cim.map.getSource('cim-picked')._data.geojson.features.length") == 1
+    page.keyboard.press("Escape")
+
+
+def test_a_click_on_a_footprint_tells_the_building_and_the_globe_comes_back(
+    portal: Watched,
+) -> None:
+    page = portal.page
+    page.evaluate(f"cim.layers.get('{CITY}').flyTo(0)")
+    page.evaluate("cim.map.jumpTo({zoom: 16})")
+    portal.settle()
+    found = page.evaluate(
+        """(city) => {
+          for (let y = 60; y < 600; y += 8)
+            for (let x = 140; x < 600; x += 8) {
+              const [top] = cim.map.queryRenderedFeatures([x, y]);
+              const name = top?.source === city && top.properties.name;
+              if (name) return {x, y, name};
+            }
+        }""",
+        CITY,
+    )
+    picked = page.evaluate("({x, y}) => cim.pick(x, y)", found)
+    assert picked["title"] == found["name"]
+    assert {"cim:height_m", "name"} <= {each["id"] for each in picked["attributes"]}
+    page.evaluate("cim.layers.get('hubei-cities').flyTo(0)")
+    page.evaluate("cim.setView('3d')")
+    portal.settle()
+    assert "view=" not in page.url
+    assert page.locator(".globe").is_visible() and not page.locator(".map").is_visible()
+    assert page.evaluate(f"cim.layers.get('{CITY}').state") == "on"
+
+
+def test_a_visit_to_the_map_loads_no_globe(new_page: Callable[[], Watched]) -> None:
+    watched = new_page()
+    asked: list[str] = []
+    watched.page.on("request", lambda request: asked.append(request.url))
+    watched.open("&view=2d&asset=suizhou-counties")
+    watched.settle()
+    assert not any("globe_view" in url or "/cesium/" in url for url in asked)
+    assert watched.page.evaluate("cim.layers.get('suizhou-counties').state") == "on"
+    assert watched.trouble == []
+
+
 def test_the_status_bar_reads_coordinates_to_a_tenth_of_a_metre(portal: Watched) -> None:
     portal.page.evaluate(f"window.cim.layers.get('{CITY}').flyTo(0)")
     portal.settle()
@@ -171,9 +253,9 @@ def test_the_status_bar_reads_coordinates_to_a_tenth_of_a_metre(portal: Watched)
     portal.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     portal.page.mouse.move(box["x"] + box["width"] / 2 + 2, box["y"] + box["height"] / 2)
     portal.page.wait_for_function(
-        "document.querySelector('.position').textContent.includes('CGCS2000')"
+        "document.querySelector('.globe .position').textContent.includes('CGCS2000')"
     )
-    said = portal.page.locator(".position").inner_text()
+    said = portal.page.locator(".globe .position").inner_text()
     read = re.search(r"CGCS2000\s+(\d+\.\d{6})°E\s+(\d+\.\d{6})°N\s+椭球高 (-?\d+\.\d) m", said)
     assert read, said
     west, south, east, north = portal.page.evaluate(f"window.cim.layers.get('{CITY}').asset.bounds")

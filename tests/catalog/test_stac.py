@@ -175,8 +175,8 @@ def test_every_store_is_listed_with_checksum_and_size() -> None:
         ("pointcloud", ["3d-tiles"]),
         ("terrain", []),
         ("imagery", ["tilejson", "xyz"]),
-        ("vector", ["tilejson", "xyz", "pmtiles"]),
-        ("divisions", ["tilejson", "xyz", "pmtiles"]),
+        ("vector", ["tilejson", "xyz"]),
+        ("divisions", ["tilejson", "xyz"]),
     ],
 )
 def test_map_links_follow_the_kind(kind: str, rels: list[str]) -> None:
@@ -188,6 +188,18 @@ def test_map_links_follow_the_kind(kind: str, rels: list[str]) -> None:
     for x in data["links"]:
         if x["rel"] == "xyz":
             assert "z={z}" in x["href"]
+
+
+def test_an_archive_is_linked_where_it_is_the_whole_and_one_of_several_is_not() -> None:
+    version = a_version("vector")
+    whole = replace(version, stores=version.stores[:1])
+    for each, wanted in (
+        (whole, True),
+        (version, False),
+        (replace(whole, tombstones=("5/1/1.mvt",)), False),
+    ):
+        data = stac.item_to_stac(an_item("vector"), each, link, COLLECTIONS)
+        assert ("pmtiles" in [x["rel"] for x in data["links"]]) is wanted
 
 
 def test_a_terrain_that_keeps_its_elevation_model_leads_to_what_is_made_of_it() -> None:

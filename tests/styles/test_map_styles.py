@@ -84,6 +84,9 @@ def test_names_lie_over_lines_over_areas_and_cities_over_counties() -> None:
     assert types == sorted(types)
     sources = [layer.get("source-layer") for layer in style["layers"]]
     assert sources.index("县_label") < sources.index("市_label")
+    # But a click finds the county.
+    areas = [layer["source-layer"] for layer in style["layers"] if layer["type"] == "fill"]
+    assert areas.index("市") < areas.index("县")
 
 
 def test_features_of_other_geometries_are_not_drawn_in_a_layer_s_manner() -> None:

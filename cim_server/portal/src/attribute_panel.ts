@@ -2,7 +2,7 @@
 
 import { element, iconButton } from "./element";
 import { onLanguage, t } from "./i18n";
-import type { Attribute, Picked } from "./picking";
+import type { Attribute, Picked } from "./picked";
 
 export interface AttributePanel {
   element: HTMLElement;
@@ -26,6 +26,7 @@ function place({ id, value }: Attribute): number {
 export function attributePanel(closed: () => void): AttributePanel {
   const title = element("h2");
   const from = element("p", { class: "subtitle" });
+  const trouble = element("p", { class: "layer-error", role: "alert" });
   const body = element("tbody");
   const close = iconButton("close", "", () => {
     panel.hidden = true;
@@ -35,6 +36,7 @@ export function attributePanel(closed: () => void): AttributePanel {
     "section",
     { class: "attributes", hidden: true, "aria-live": "polite" },
     element("header", {}, element("div", {}, title, from), close),
+    trouble,
     element("div", { class: "table" }, element("table", {}, body)),
   );
   let last: Picked | undefined;
@@ -49,6 +51,8 @@ export function attributePanel(closed: () => void): AttributePanel {
     from.textContent = picked.asset
       ? `${t(`kind_${picked.asset.kind}`)} · ${picked.asset.title}`
       : t("attributes");
+    trouble.hidden = picked.trouble === undefined;
+    trouble.textContent = `${t("onlyTile")}：${picked.trouble ?? ""}`;
     const sorted = [...picked.attributes].sort((a, b) => place(a) - place(b));
     body.replaceChildren(
       ...sorted.map(({ id, name, value }) =>

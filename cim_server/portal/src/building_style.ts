@@ -1,7 +1,5 @@
-// The style of white models, `/styles/buildings.json`: a Cesium 3D Tiles style, its legend, and
-// the same style at another opacity.
+// The style of white models, `/styles/buildings.json`: a 3D Tiles style, and its legend.
 
-import { Cesium3DTileStyle } from "cesium";
 import { getJson } from "./catalogue";
 
 type Condition = [string, string];
@@ -26,29 +24,6 @@ export function buildingStyle(): Promise<StyleJson> {
     throw error;
   });
   return loaded;
-}
-
-function translucent(expression: string, opacity: number): string {
-  return expression.replace(
-    /color\(\s*(['"])(.*?)\1\s*\)/g,
-    (_, quote: string, color: string) => `color(${quote}${color}${quote}, ${opacity.toFixed(2)})`,
-  );
-}
-
-/** `json` as Cesium reads it, its colours at `opacity` (0 to 1). */
-export function styleAt(json: StyleJson, opacity: number): Cesium3DTileStyle {
-  const { color } = json;
-  const faded =
-    opacity >= 1 || color === undefined
-      ? color
-      : typeof color === "string"
-        ? translucent(color, opacity)
-        : {
-            conditions: color.conditions.map(([when, then]) => [when, translucent(then, opacity)]),
-          };
-  const style: Record<string, unknown> = { color: faded ?? `color('white', ${opacity})` };
-  for (const key of ["show", "defines"]) if (json[key] !== undefined) style[key] = json[key];
-  return new Cesium3DTileStyle(style);
 }
 
 /** The classes of the colour ramp, lowest first. */

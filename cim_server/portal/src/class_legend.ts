@@ -4,7 +4,6 @@ import { element } from "./element";
 import { currentLanguage, onLanguage, t } from "./i18n";
 import { messageOf, type Layer } from "./layers";
 import { classCounts, className } from "./point_columns";
-import { classColours } from "./point_look";
 
 /** The legend of whichever of `layers` are classified point clouds. */
 export function classLegend(layers: Iterable<Layer>): HTMLElement {
@@ -27,7 +26,9 @@ export function classLegend(layers: Iterable<Layer>): HTMLElement {
     draw();
     if (asked || box.hidden) return;
     asked = true;
-    classColours(values)
+    // Cesium reads the style, and clouds are drawn by it alone.
+    import("./point_style")
+      .then(({ classColours }) => classColours(values))
       .then((found) => {
         colours = found;
         draw();

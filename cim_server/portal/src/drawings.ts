@@ -7,33 +7,18 @@ import {
   ImageryLayer,
   type ImageryProvider,
 } from "cesium";
-import { buildingStyle, styleAt } from "./building_style";
+import { buildingStyle } from "./building_style";
 import { RequestError, type Asset, type Kind } from "./catalogue";
 import { ranks, type Globe } from "./globe";
 import { Hillshade } from "./hillshade";
 import { Labels } from "./labels";
 import { MvtImageryProvider } from "./mvt_imagery";
 import { drawPoints } from "./point_drawing";
-import type { PointLook } from "./point_look";
 import { rasterLayer } from "./raster_layer";
 import { symbolOf } from "./symbols";
+import { styleAt } from "./tileset_style";
 import { VectorSource } from "./vector_source";
-
-/** An asset on the globe. */
-export interface Drawing {
-  setVisible(visible: boolean): void;
-  setOpacity(opacity: number): void;
-  /** Only of terrain: whether its hillshade lies on it, which `setOpacity` then is of. */
-  setShaded?(shaded: boolean): void;
-  /** Only of points. */
-  setLook?(look: PointLook): void;
-  /** Whether tiles for the present view are still on their way. */
-  busy(): boolean;
-  destroy(): void;
-}
-
-/** Tells the layer's row that something could not be loaded. */
-export type Failed = (error: unknown) => void;
+import type { Drawing, Failed } from "./view";
 
 type Draw = (globe: Globe, asset: Asset, failed: Failed) => Promise<Drawing>;
 

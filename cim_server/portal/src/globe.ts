@@ -22,6 +22,7 @@ import {
   TileMapServiceImageryProvider,
   Transforms,
   buildModuleUrl,
+  type PerspectiveFrustum,
   type TerrainProvider,
 } from "cesium";
 import { element } from "./element";
@@ -145,4 +146,12 @@ export function groundAt(widget: CesiumWidget, pixel: Cartesian2): Cartographic 
   const ray = widget.camera.getPickRay(pixel);
   const point = ray && widget.scene.globe.pick(ray, widget.scene);
   return point && Cartographic.fromCartesian(point);
+}
+
+/** How wide a CSS pixel is at a distance from the camera, in metres. */
+export function metresPerPixel({ camera, canvas }: CesiumWidget, away_m: number): number {
+  // Between frames the vertical angle may not be known; the wider side has `fov`.
+  const { fov = 1, aspectRatio = 1 } = camera.frustum as PerspectiveFrustum;
+  const side = aspectRatio > 1 ? canvas.clientWidth : canvas.clientHeight;
+  return (2 * away_m * Math.tan(fov / 2)) / side;
 }

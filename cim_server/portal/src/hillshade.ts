@@ -2,16 +2,10 @@
 
 import type { ImageryLayer } from "cesium";
 import type { Asset } from "./catalogue";
-import type { Failed } from "./drawings";
 import { ranks, type Globe } from "./globe";
 import { rasterLayer } from "./raster_layer";
-import { serverRoot } from "./roots";
-
-/** Address of the TileJSON of a terrain's `product`. */
-export function reliefJson(asset: Asset, product: "hillshade" | "terrainrgb"): string {
-  const path = `terrain/${encodeURIComponent(asset.id)}/${product}/WebMercatorQuad/tilejson.json`;
-  return new URL(path, serverRoot).href;
-}
+import { reliefJson } from "./relief";
+import type { Failed } from "./view";
 
 /** Whether a tile failed because the terrain has a void there. */
 function isVoid(error: unknown): boolean {

@@ -16,30 +16,17 @@ import {
   VerticalOrigin,
 } from "cesium";
 import type { Globe } from "./globe";
+import { nameOf } from "./names";
 import type { Symbol } from "./symbols";
 import type { VectorSource } from "./vector_source";
 
 const fonts = '"PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "WenQuanYi Zen Hei", sans-serif';
 const mostTiles = 24;
 const mostLabels = 120;
-const nameFields = ["name", "name:zh", "NAME", "Name", "名称", "MC", "mc", "XZQMC"];
-
 interface Place {
   name: string;
   longitude: number;
   latitude: number;
-}
-
-/** The name among a feature's properties, if it has one. */
-export function nameOf(properties: Record<string, unknown>): string | undefined {
-  for (const field of nameFields) {
-    const value = properties[field];
-    if (typeof value === "string" && value.trim() !== "") return value.trim();
-  }
-  const other = Object.entries(properties).find(
-    ([field, value]) => /name|名/i.test(field) && typeof value === "string" && value !== "",
-  );
-  return other === undefined ? undefined : String(other[1]);
 }
 
 const taken: { owner: Labels; box: [number, number, number, number] }[] = [];

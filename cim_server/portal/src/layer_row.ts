@@ -176,6 +176,9 @@ export function layerRow(layer: Layer, actions: RowActions): HTMLLIElement {
   };
   const follow = (): void => {
     toggle.checked = layer.visible;
+    toggle.disabled = !layer.drawable;
+    row.classList.toggle("absent", toggle.disabled);
+    title.title = toggle.disabled ? t("only3d") : asset.title;
     row.dataset["state"] = layer.state;
     row.toggleAttribute("aria-busy", layer.state === "loading");
     trouble.hidden = layer.state !== "failed";

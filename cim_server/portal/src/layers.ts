@@ -1,24 +1,25 @@
-// The layers a person switches on and off: an asset, its drawing once it is needed, and its state.
+// The layers a person switches on and off: an asset, its drawings in the views where it was wanted,
+// and its state in the one that is seen.
 
-import { drawings, type Drawing } from "./drawings";
-import { firstLook, type PointLook } from "./point_look";
 import type { Asset } from "./catalogue";
-import type { Globe } from "./globe";
+import { firstLook, type PointLook } from "./point_look";
+import type { Drawing, View } from "./view";
 
 export type LayerState = "off" | "loading" | "on" | "failed";
 
-/** One layer; `change` fires whenever its state, opacity or error does. */
+/** One layer; `change` fires whenever its state, opacity or error does, or the view. */
 export class Layer extends EventTarget {
   state: LayerState = "off";
   error = "";
   opacity = 1;
-  private drawing: Drawing | undefined;
+  private readonly drawings = new Map<View, Drawing>();
+  private readonly coming = new Map<View, Promise<Drawing>>();
   private wanted = false;
   private looks: PointLook | undefined;
   private shade = false;
 
   constructor(
-    private readonly globe: Globe,
+    private view: View,
     readonly asset: Asset,
   ) {
     super();
@@ -29,39 +30,36 @@ export class Layer extends EventTarget {
     return this.wanted;
   }
 
-  /** Draw the layer; resolves when it is on the globe or its failure is shown. */
+  /** Whether the view that is seen can draw it. */
+  get drawable(): boolean {
+    return this.view.draws(this.asset.kind);
+  }
+
+  /** Draw the layer; resolves when it is in the view or its failure is shown. */
   async show(): Promise<void> {
     if (this.wanted && this.state !== "failed") return;
     this.wanted = true;
-    if (this.drawing !== undefined) {
-      this.drawing.setVisible(true);
-      this.become("on");
-      return;
-    }
-    this.become("loading");
-    try {
-      const drawing = await drawings[this.asset.kind](this.globe, this.asset, (error) => this.fail(error));
-      this.drawing = drawing;
-      if (this.opacity < 1) drawing.setOpacity(this.opacity);
-      if (this.shade) drawing.setShaded?.(true);
-      if (this.looks !== undefined) drawing.setLook?.(this.looks);
-      drawing.setVisible(this.wanted);
-      this.become(this.wanted ? "on" : "off");
-    } catch (error) {
-      this.fail(error);
-    }
+    for (const drawing of this.drawings.values()) drawing.setVisible(true);
+    await this.appear();
   }
 
   hide(): void {
     this.wanted = false;
-    this.drawing?.setVisible(false);
+    for (const drawing of this.drawings.values()) drawing.setVisible(false);
     if (this.state !== "loading") this.become("off");
+  }
+
+  /** Be drawn in `view` from now on; resolves as `show` does. */
+  async enter(view: View): Promise<void> {
+    this.view = view;
+    if (this.wanted) await this.appear();
+    else this.become("off");
   }
 
   /** `opacity` from 0 to 1. */
   setOpacity(opacity: number): void {
     this.opacity = opacity;
-    this.drawing?.setOpacity(opacity);
+    for (const drawing of this.drawings.values()) drawing.setOpacity(opacity);
     this.dispatchEvent(new Event("change"));
   }
 
@@ -72,7 +70,7 @@ export class Layer extends EventTarget {
 
   setShaded(shaded: boolean): void {
     this.shade = shaded;
-    this.drawing?.setShaded?.(shaded);
+    for (const drawing of this.drawings.values()) drawing.setShaded?.(shaded);
     this.dispatchEvent(new Event("change"));
   }
 
@@ -84,18 +82,44 @@ export class Layer extends EventTarget {
   /** Change some of how its points look. */
   setLook(change: Partial<PointLook>): void {
     this.looks = { ...this.look, ...change };
-    this.drawing?.setLook?.(this.looks);
+    for (const drawing of this.drawings.values()) drawing.setLook?.(this.looks);
     this.dispatchEvent(new Event("change"));
   }
 
   flyTo(seconds = 1.6): void {
     const { bounds, heights, kind } = this.asset;
     // A scan of one room or statue is a cloud too.
-    this.globe.lookAt(bounds, heights, seconds, kind === "pointcloud" ? 40 : undefined);
+    this.view.lookAt(bounds, heights, seconds, kind === "pointcloud" ? 40 : undefined);
   }
 
   busy(): boolean {
-    return this.state === "loading" || (this.state === "on" && (this.drawing?.busy() ?? false));
+    const drawing = this.drawings.get(this.view);
+    return this.state === "loading" || (this.state === "on" && (drawing?.busy() ?? false));
+  }
+
+  private async appear(): Promise<void> {
+    const { view } = this;
+    if (!this.drawable) return this.become("off");
+    if (this.drawings.has(view)) return this.become("on");
+    this.become("loading");
+    const coming =
+      this.coming.get(view) ?? view.draw(this.asset, (error) => this.fail(view, error));
+    this.coming.set(view, coming);
+    try {
+      const drawing = await coming;
+      if (!this.drawings.has(view)) {
+        this.drawings.set(view, drawing);
+        if (this.opacity < 1) drawing.setOpacity(this.opacity);
+        if (this.shade) drawing.setShaded?.(true);
+        if (this.looks !== undefined) drawing.setLook?.(this.looks);
+      }
+      drawing.setVisible(this.wanted);
+      if (this.view === view) this.become(this.wanted ? "on" : "off");
+    } catch (error) {
+      this.fail(view, error);
+    } finally {
+      this.coming.delete(view);
+    }
   }
 
   private become(state: LayerState): void {
@@ -104,7 +128,8 @@ export class Layer extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  private fail(error: unknown): void {
+  private fail(view: View, error: unknown): void {
+    if (view !== this.view) return;
     this.error = messageOf(error);
     this.become("failed");
   }

@@ -6,6 +6,7 @@ import {
   Credit,
   Event,
   ImageryLayerFeatureInfo,
+  Math as CesiumMath,
   Rectangle,
   WebMercatorTilingScheme,
   type Proxy,
@@ -13,6 +14,7 @@ import {
 } from "cesium";
 import type { VectorTileFeature } from "@mapbox/vector-tile";
 import type { Asset } from "./catalogue";
+import type { Hit } from "./picked";
 import type { Symbol } from "./symbols";
 import type { TilePart, VectorSource } from "./vector_source";
 
@@ -21,10 +23,8 @@ const deepest = 20;
 /** How far a click may miss a line or a point, in pixels of the drawn tile. */
 const reach = 8;
 
-/** What a click found: properties, and the feature's lines in degrees. */
-export interface VectorHit {
-  asset: Asset;
-  properties: Record<string, unknown>;
+/** What a click found, and the feature's lines in degrees. */
+export interface VectorHit extends Omit<Hit, "reach_m"> {
   lines(): Promise<[number, number][][]>;
 }
 
@@ -251,7 +251,10 @@ export class MvtImageryProvider {
       const { properties, id } = feature;
       info.data = {
         asset: this.asset,
+        id,
         properties,
+        longitude: CesiumMath.toDegrees(longitude),
+        latitude: CesiumMath.toDegrees(latitude),
         lines: async () => {
           if (id === undefined) return outline(feature, part);
           const pieces = await this.source.pieces(part, layer, id);

@@ -13,29 +13,23 @@ import {
   type ImageryLayerFeatureInfo,
 } from "cesium";
 import type { Asset } from "./catalogue";
-import type { Globe } from "./globe";
+import { metresPerPixel, type Globe } from "./globe";
 import { t } from "./i18n";
-import { nameOf } from "./labels";
-import type { Layer } from "./layers";
 import type { VectorHit } from "./mvt_imagery";
+import { pickedOf, titleOf, type Picked } from "./picked";
 import { className } from "./point_columns";
+import type { PointLook } from "./point_look";
 import { pointAt, pointAttributes } from "./point_picking";
 
-/** One attribute; `name` is the source's own name of the property. */
-export interface Attribute {
-  id: string;
-  name: string;
-  value: unknown;
-}
-
-/** What a click found. */
-export interface Picked {
-  asset: Asset | undefined;
-  title: string;
-  attributes: Attribute[];
+/** The asset that a tileset on the globe is, and how its points look. */
+export interface Owner {
+  asset: Asset;
+  look: PointLook;
 }
 
 const highlight = Color.fromCssColorString("#ffb020");
+/** How far a click may miss a line or a point, in pixels. */
+const reach_px = 8;
 
 /** Reads and highlights features; holds at most one highlight. */
 export class Picker {
@@ -45,7 +39,7 @@ export class Picker {
 
   constructor(
     private readonly globe: Globe,
-    private readonly layerOf: (tileset: Cesium3DTileset) => Layer | undefined,
+    private readonly layerOf: (tileset: Cesium3DTileset) => Owner | undefined,
   ) {
     this.marks = globe.widget.scene.primitives.add(new PointPrimitiveCollection()) as PointPrimitiveCollection;
   }
@@ -89,7 +83,7 @@ export class Picker {
   private async point(
     content: Cesium3DTileContent,
     pixel: Cartesian2,
-    layer: Layer,
+    layer: Owner,
   ): Promise<Picked | undefined> {
     const turn = this.turn;
     const { asset, look } = layer;
@@ -138,7 +132,10 @@ export class Picker {
     const hit = infos.map((info) => info.data as VectorHit | undefined).find((data) => data !== undefined);
     if (hit === undefined) return undefined;
     const turn = this.turn;
-    const lines = await hit.lines();
+    const middle = scene.globe.pick(ray!, scene);
+    const away = middle === undefined ? 0 : Cartesian3.distance(middle, camera.positionWC);
+    const reach_m = reach_px * metresPerPixel(this.globe.widget, away);
+    const [lines, [picked]] = await Promise.all([hit.lines(), pickedOf({ ...hit, reach_m })]);
     if (turn !== this.turn) return undefined;
     const drawn: Entity[] = lines
       .filter((line) => line.length > 1)
@@ -154,25 +151,10 @@ export class Picker {
       );
     this.restore = () => drawn.forEach((entity) => entities.remove(entity));
     this.globe.draw();
-    const names = new Map(hit.asset.fields.map((field) => [field.id, field.name]));
-    const attributes = Object.entries(hit.properties).map(([id, value]) => ({
-      id,
-      name: names.get(id) ?? id,
-      value,
-    }));
-    return { asset: hit.asset, attributes, title: titleOf(attributes, hit.asset) };
+    return picked;
   }
 }
 
 interface MetadataNames {
   properties: Record<string, { name?: string }>;
-}
-
-function titleOf(attributes: Attribute[], asset: Asset | undefined): string {
-  // From afar a block stands for many buildings; each shows itself when the camera comes nearer.
-  const block = attributes.find(({ id }) => id === "cim_features");
-  if (block !== undefined) return t("block").replace("{n}", String(block.value));
-  const byId = nameOf(Object.fromEntries(attributes.map(({ id, value }) => [id, value])));
-  const byName = nameOf(Object.fromEntries(attributes.map(({ name, value }) => [name, value])));
-  return byId ?? byName ?? asset?.title ?? "";
 }

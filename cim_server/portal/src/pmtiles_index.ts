@@ -2,7 +2,7 @@
 // the globe never asks for a tile that does not exist (every 404 would stand in the console).
 // Layout: PMTiles specification version 3, sections 3 (header) and 4 (directories).
 
-import { RequestError } from "./catalogue";
+import { RequestError, type Asset } from "./catalogue";
 
 interface Entry {
   id: number;
@@ -68,6 +68,17 @@ function lastAtOrBefore(entries: Entry[], id: number): Entry | undefined {
     else high = middle;
   }
   return entries[low - 1];
+}
+
+/** Whether a tile may be there: always, where a version is made of several archives. */
+export type Holds = (z: number, x: number, y: number) => Promise<boolean>;
+
+/** What holds of the vector tiles of `asset`. */
+export function tilesHeld({ links }: Asset): Holds {
+  const url = links["pmtiles"];
+  if (url === undefined) return async () => true;
+  const index = new PmtilesIndex(url);
+  return (z, x, y) => index.has(z, x, y);
 }
 
 /** The directories of one archive; leaves are fetched when first needed. */

@@ -2,9 +2,10 @@
 
 import { Cesium3DTileset, PointCloudShading } from "cesium";
 import { RequestError, type Asset } from "./catalogue";
-import type { Drawing, Failed } from "./drawings";
 import type { Globe } from "./globe";
-import { firstLook, styleOf, type PointLook } from "./point_look";
+import { firstLook, type PointLook } from "./point_look";
+import { styleOf } from "./point_style";
+import type { Drawing, Failed } from "./view";
 
 // A level's error is two spacings, so half of it closes surfaces; points come as close as three
 // pixels where there are finer levels, and grow to ten where there are none.

@@ -13,7 +13,7 @@ import {
 } from "cesium";
 import type { Asset } from "./catalogue";
 import { t } from "./i18n";
-import type { Attribute } from "./picking";
+import type { Attribute } from "./picked";
 import { className, columnName, datumName } from "./point_columns";
 import { readPointTile, type PointTile } from "./point_tile";
 

@@ -2,7 +2,7 @@
 
 import { Credit, ImageryLayer, Rectangle, Resource, UrlTemplateImageryProvider } from "cesium";
 import { RequestError, getJson } from "./catalogue";
-import type { Failed } from "./drawings";
+import type { Failed } from "./view";
 
 interface RasterTileJson {
   tiles: string[];

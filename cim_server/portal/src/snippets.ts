@@ -1,8 +1,8 @@
 // An asset's addresses, and the code that puts it into Cesium, MapLibre and QGIS.
 
 import { versioned, type Asset } from "./catalogue";
-import { reliefJson } from "./hillshade";
 import type { TextKey } from "./i18n";
+import { reliefJson } from "./relief";
 import { serverRoot } from "./roots";
 
 /** One address worth copying. */

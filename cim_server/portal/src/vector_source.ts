@@ -3,7 +3,7 @@
 import { VectorTile, type VectorTileFeature } from "@mapbox/vector-tile";
 import { PbfReader } from "pbf";
 import { RequestError, getJson, type Asset } from "./catalogue";
-import { PmtilesIndex } from "./pmtiles_index";
+import { tilesHeld, type Holds } from "./pmtiles_index";
 
 interface TileJson {
   tiles: string[];
@@ -36,7 +36,7 @@ export class VectorSource {
 
   private constructor(
     private readonly template: string,
-    private readonly index: PmtilesIndex,
+    private readonly holds: Holds,
     readonly bounds: [number, number, number, number],
     readonly minzoom: number,
     readonly maxzoom: number,
@@ -45,13 +45,14 @@ export class VectorSource {
   ) {}
 
   /** The source described by the TileJSON at `url`. */
-  static async open({ service: url, bounds, links }: Asset): Promise<VectorSource> {
+  static async open(asset: Asset): Promise<VectorSource> {
+    const { service: url, bounds } = asset;
     const json = await getJson<TileJson>(url);
     const template = json.tiles[0];
     if (template === undefined) throw new RequestError(`${url}: TileJSON names no tiles`);
     return new VectorSource(
       new URL(template, url).href.replaceAll("%7B", "{").replaceAll("%7D", "}"),
-      new PmtilesIndex(links["pmtiles"] ?? new URL("archive.pmtiles", url).href),
+      tilesHeld(asset),
       json.bounds ?? bounds,
       json.minzoom ?? 0,
       json.maxzoom ?? 14,
@@ -109,12 +110,13 @@ export class VectorSource {
   }
 
   private async fetchTile(z: number, x: number, y: number): Promise<VectorTile | undefined> {
-    if (!(await this.index.has(z, x, y))) return undefined;
+    if (!(await this.holds(z, x, y))) return undefined;
     const url = this.template
       .replace("{z}", String(z))
       .replace("{x}", String(x))
       .replace("{y}", String(y));
     const response = await fetch(url);
+    if (response.status === 404) return undefined;
     if (!response.ok) throw new RequestError(`${url}: HTTP ${response.status}`);
     return new VectorTile(new PbfReader(await response.arrayBuffer()));
   }

@@ -1,12 +1,12 @@
-// Buttons over the map and the same on the keyboard: zoom, pan, north, tilt, home.
+// Buttons over the globe and the same on the keyboard: zoom, pan, north, tilt, home.
 
 import { Cartesian2, Cartesian3, HeadingPitchRange, Math as CesiumMath, Matrix4 } from "cesium";
-import { element, iconButton } from "./element";
 import type { Globe } from "./globe";
-import { onLanguage, t, type TextKey } from "./i18n";
+import { onLanguage, t } from "./i18n";
+import { toolBar } from "./tool_bar";
 
 /** The tool bar; `home` flies to all layers. */
-export function mapTools(globe: Globe, home: () => void): HTMLElement {
+export function globeTools(globe: Globe, home: () => void): HTMLElement {
   const { widget } = globe;
   const { camera, canvas, scene } = widget;
 
@@ -64,23 +64,14 @@ export function mapTools(globe: Globe, home: () => void): HTMLElement {
     event.preventDefault();
     act();
   });
-  const buttons: [HTMLButtonElement, TextKey][] = [
-    [iconButton("plus", "", () => zoom(0.6)), "zoomIn"],
-    [iconButton("minus", "", () => zoom(1.7)), "zoomOut"],
-    [iconButton("north", "", () => orbit(0, camera.pitch)), "north"],
-    [iconButton("tilt", "", tilt), "tilt"],
-    [iconButton("home", "", home), "home"],
-  ];
-  const bar = element("div", { class: "map-tools", role: "toolbar" }, ...buttons.map(([button]) => button));
-  const translate = (): void => {
-    canvas.setAttribute("aria-label", t("globe"));
-    bar.setAttribute("aria-label", t("tools"));
-    for (const [button, key] of buttons) {
-      button.title = t(key);
-      button.setAttribute("aria-label", t(key));
-    }
-  };
-  onLanguage(translate);
-  translate();
-  return bar;
+  const name = (): void => canvas.setAttribute("aria-label", t("globe"));
+  onLanguage(name);
+  name();
+  return toolBar([
+    ["plus", "zoomIn", () => zoom(0.6)],
+    ["minus", "zoomOut", () => zoom(1.7)],
+    ["north", "north", () => orbit(0, camera.pitch)],
+    ["tilt", "tilt", tilt],
+    ["home", "home", home],
+  ]);
 }

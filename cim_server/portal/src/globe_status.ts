@@ -1,4 +1,4 @@
-// The bottom line: CGCS2000 longitude and latitude to a tenth of a metre, the ellipsoidal height
+// The bottom line of the globe: CGCS2000 longitude and latitude to a tenth of a metre, the ellipsoidal height
 // of the terrain below the pointer, the camera's height, and whether tiles are on their way.
 
 import {
@@ -10,20 +10,17 @@ import {
   ScreenSpaceEventHandler,
   ScreenSpaceEventType,
 } from "cesium";
-import { element } from "./element";
 import { groundAt, type Globe } from "./globe";
 import { onLanguage, t } from "./i18n";
+import { placeText, statusLine } from "./status_line";
 
 /** Distance in metres up to which the terrain under the pointer is drawn finely enough to read. */
 const farthest_m = 50_000;
 
 /** The bar; `busy` tells whether a layer still loads. */
-export function statusBar(globe: Globe, busy: () => boolean): HTMLElement {
+export function globeStatus(globe: Globe, busy: () => boolean): HTMLElement {
   const { widget } = globe;
-  const position = element("span", { class: "position" });
-  const camera = element("span", { class: "camera" });
-  const work = element("span", { class: "work", role: "status" });
-  const bar = element("footer", { class: "status" }, position, camera, work);
+  const { element: bar, position, camera, tellWork: tell } = statusLine();
   let pixel: Cartesian2 | undefined;
 
   // From afar the globe is drawn with triangles of many kilometres, and without terrain there is
@@ -39,24 +36,16 @@ export function statusBar(globe: Globe, busy: () => boolean): HTMLElement {
       position.textContent = t("offGlobe");
       return;
     }
-    // 10^-6 degree of latitude is 0.11 m.
     const east = CesiumMath.toDegrees(ground.longitude);
     const north = CesiumMath.toDegrees(ground.latitude);
-    position.textContent =
-      `${t("frame")}  ${Math.abs(east).toFixed(6)}°${east < 0 ? "W" : "E"}  ` +
-      `${Math.abs(north).toFixed(6)}°${north < 0 ? "S" : "N"}  ` +
-      `${t("ellipsoidalHeight")} ${height(ground)}`;
+    position.textContent = `${placeText(east, north)}  ${t("ellipsoidalHeight")} ${height(ground)}`;
   };
   const tellCamera = (): void => {
     const height = widget.camera.positionCartographic.height;
     const shown = height >= 10_000 ? `${(height / 1000).toFixed(1)} km` : `${height.toFixed(0)} m`;
     camera.textContent = `${t("cameraHeight")} ${shown}`;
   };
-  const tellWork = (): void => {
-    const pending = busy() || !widget.scene.globe.tilesLoaded;
-    bar.classList.toggle("busy", pending);
-    work.textContent = t(pending ? "tilesPending" : "ready");
-  };
+  const tellWork = (): void => tell(busy() || !widget.scene.globe.tilesLoaded);
   let asked = false;
   const handler = new ScreenSpaceEventHandler(widget.canvas);
   handler.setInputAction((event: ScreenSpaceEventHandler.MotionEvent) => {
