@@ -38,7 +38,7 @@ HEIGHT_M = 100.0
 FRAME = SpatialRef.parse("EPSG:4547+5737")
 SURVEYED = SpatialRef.parse("EPSG:2154+5737")
 MIDDLE = (560_060.0, 3_510_060.0)
-_GLOBE_ALONE = ".view > :not(.cesium-widget) { visibility: hidden }"
+_GLOBE_ALONE = ".view > :not(.globe), .globe > :not(.cesium-widget) { visibility: hidden }"
 # The point at each pixel.
 _PICK = """async (pixels) => {
   const found = [];
