@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +34,22 @@ MAX_LEVEL = 22
 DROPPED = "CIM-Dropped"
 _TILE = re.compile(r"(\d{1,2})/(\d{1,8})/(\d{1,8})\.mvt")
 _MVT = "application/vnd.mapbox-vector-tile"
+
+
+FILTERS: list[dict[str, Any]] = [
+    {
+        "name": "filter",
+        "in": "query",
+        "schema": {"type": "string", "maxLength": MAX_FILTER},
+        "description": "CQL2: only features that fulfil it, drawn on request.",
+    },
+    {
+        "name": "filter-lang",
+        "in": "query",
+        "schema": {"type": "string", "enum": ["cql2-text", "cql2-json"], "default": "cql2-text"},
+        "description": "Language of the filter.",
+    },
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +105,20 @@ async def live_response(
     if made.dropped:
         answer.headers[DROPPED] = made.dropped
     return answer
+
+
+def filter_query(query: Mapping[str, str]) -> str:
+    """Return the query that makes links ask for what this request asks for, ``?`` included.
+
+    Raises:
+        InvalidRequest: no language or size that a filter may have.
+        QueryInvalid: a filter that means nothing.
+    """
+    if "filter" not in query:
+        return ""
+    _tree(query["filter"], query.get("filter-lang", "cql2-text"))
+    kept = {name: query[name] for name in ("filter", "filter-lang") if name in query}
+    return f"?{urlencode(kept, quote_via=quote)}"
 
 
 def _coord(key: str) -> TileCoord:

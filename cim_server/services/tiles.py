@@ -22,7 +22,7 @@ from cim_server.errors import InvalidRequest, RangeNotSatisfiable
 from cim_server.links import Links
 from cim_server.middleware.measure import label
 from cim_server.responses import IMMUTABLE, REVALIDATE, json_response, matches, tile_response
-from cim_server.services.live_tiles import live_response
+from cim_server.services.live_tiles import FILTERS, filter_query, live_response
 from cim_server.services.terrain_tiles import LAYER, is_partly_baked, on_demand
 from cim_server.services.tilejson import ending, map_layers, tilejson
 from cim_server.state import CURRENT, Entry, State
@@ -35,6 +35,7 @@ MAX_KEY_LENGTH = 256
 TEMPLATE = "/tiles/{asset}/{version}/{key}"
 CLOUD = "cloud.copc.laz"
 STYLE = "style.json"
+TILEJSON = "tilejson.json"
 _CHUNK_NBYTES = 1 << 18
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
@@ -61,6 +62,8 @@ def routes(state: State) -> list[BaseRoute]:
         check_key(key)
         entry = state.entry(asset, version)
         if request.scope["query_string"] and "filter" in request.query_params:
+            if key == TILEJSON:
+                return await _tilejson(state, request, entry, version)
             return await live_response(state, request, entry, key, version)
         partly = entry.kind == "terrain" and is_partly_baked(entry)
         found = None if partly and key == LAYER else await state.tile(entry, key)
@@ -69,7 +72,7 @@ def routes(state: State) -> list[BaseRoute]:
         if found is not None:
             cache_control = REVALIDATE if version == CURRENT else IMMUTABLE
             return tile_response(found, request.headers, cache_control)
-        if key == "tilejson.json":
+        if key == TILEJSON:
             return await _tilejson(state, request, entry, version)
         if key == STYLE:
             return await _map_style(state, request, entry, version)
@@ -90,7 +93,7 @@ async def _map_style(state: State, request: Request, entry: Entry, version: str)
     if ending(reader) != "mvt":
         raise NotFound(f"version {entry.number} of {entry.asset!r} has no vector tiles to style")
     link = Links.of(request.scope)
-    url = link("tile", asset=entry.asset, version=version, key="tilejson.json")
+    url = link("tile", asset=entry.asset, version=version, key=TILEJSON)
     glyphs = link("glyphs", fontstack="{fontstack}", range="{range}") if font_names() else None
     style = map_style(entry.title, url, map_layers(reader.metadata), glyphs)
     return json_response(style, request.headers, extra=_VARY)
@@ -103,6 +106,7 @@ async def _tilejson(state: State, request: Request, entry: Entry, version: str) 
         raise StoreError(f"{newest.path}: not a PMTiles archive")
     template = f"{{z}}/{{x}}/{{y}}.{ending(reader)}"
     url = Links.of(request.scope)("tile", asset=entry.asset, version=version, key=template)
+    url += filter_query(request.query_params)
     # Its links depend on how the client came here, so no cache may keep it for others.
     return json_response(tilejson(entry, reader, url), request.headers, extra=_VARY)
 
@@ -234,12 +238,12 @@ def openapi_paths() -> dict[str, Any]:
             "application/vnd.quantized-mesh",
             numbers,
         ),
-        ("tilejson.json", "TileJSON 3.0 of vector tiles", "application/json", []),
+        (TILEJSON, "TileJSON 3.0 of vector tiles", "application/json", FILTERS),
         (
             "{z}/{x}/{y}.mvt",
             "Vector tile (WebMercatorQuad, north first)",
             "application/vnd.mapbox-vector-tile",
-            numbers,
+            [*numbers, *FILTERS],
         ),
         (
             "archive.pmtiles",

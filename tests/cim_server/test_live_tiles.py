@@ -132,7 +132,32 @@ def test_bad_filters_are_told_what_is_wrong(
 def test_where_nothing_fulfils_the_filter_there_is_no_tile(client: httpx.Client) -> None:
     assert asked(client, MIDDLE, filter="n < 0").status_code == 404
     assert asked(client, tile_at(0, 0, ZOOM), filter="TRUE").status_code == 404
-    assert client.get("/tiles/地块/current/tilejson.json?filter=TRUE").status_code == 400
+    assert client.get("/tiles/地块/current/style.json?filter=TRUE").status_code == 400
+
+
+def test_the_tilejson_of_a_filter_leads_to_its_tiles(client: httpx.Client) -> None:
+    tree = {"op": "like", "args": [{"property": "名称"}, "%7 & {z}"]}
+    for query in (
+        {"filter": "n < 150 AND \"名称\" LIKE '%7'"},
+        {"filter": json.dumps(tree), "filter-lang": "cql2-json"},
+    ):
+        document = client.get("/tiles/地块/current/tilejson.json", params=query).json()
+        (template,) = document["tiles"]
+        for name, number in zip("zxy", (MIDDLE.level, MIDDLE.x, MIDDLE.y), strict=True):
+            template = template.replace(f"{{{name}}}", str(number))
+        answer, same = client.get(template), asked(client, MIDDLE, **query)
+        assert (answer.status_code, answer.content) == (same.status_code, same.content)
+    (plain,) = client.get("/tiles/地块/current/tilejson.json").json()["tiles"]
+    assert plain.endswith("/{z}/{x}/{y}.mvt")
+    bad = client.get("/tiles/地块/current/tilejson.json", params={"filter": "n >"})
+    assert bad.status_code == 400 and "no CQL2 text" in bad.json()["detail"]
+
+
+def test_the_description_of_the_service_names_the_filter(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for key in ("{z}/{x}/{y}.mvt", "tilejson.json"):
+        said = paths[f"/tiles/{{asset}}/{{version}}/{key}"]["get"]["parameters"]
+        assert {"filter", "filter-lang"} <= {each["name"] for each in said if each["in"] == "query"}
 
 
 def test_over_the_budget_the_largest_stay_however_they_are_batched(
